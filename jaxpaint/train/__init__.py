@@ -1,0 +1,20 @@
+"""The engine: what a system is, what its state is, and how players make an update."""
+
+from jaxpaint.train.optim import Optim, optimiser
+from jaxpaint.train.play import begin, play
+from jaxpaint.train.precision import compute_dtype
+from jaxpaint.train.state import State, Weights
+from jaxpaint.train.system import Page, Player, System
+
+__all__ = [
+    "Optim",
+    "Page",
+    "Player",
+    "State",
+    "System",
+    "Weights",
+    "begin",
+    "compute_dtype",
+    "optimiser",
+    "play",
+]

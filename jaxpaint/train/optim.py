@@ -1,0 +1,64 @@
+"""How parameters move: the optimiser settings that every system shares."""
+
+import dataclasses
+from typing import Literal
+
+import optax
+
+from jaxpaint.types import InputError
+
+
+@dataclasses.dataclass
+class Optim:
+    """Optimiser settings, the same for every player unless `lr_scale` says otherwise.
+
+    lr:           learning rate after warm-up
+    b1, b2, eps:  Adam's constants
+    weight_decay: decoupled (AdamW); 0 is plain Adam
+    clip_norm:    gradients of a player are scaled down to this global norm; 0 leaves them alone
+    schedule:     of the learning rate after warm-up: constant, or cosine to zero at `decay_steps`
+    warmup_steps: linear from zero
+    decay_steps:  length of the cosine, warm-up included
+    lr_scale:     a player's learning rate as a multiple of `lr`, {"discriminator": 0.1}
+    accumulate:   micro-batches a step: gradients are averaged over them, memory is that of one
+    ema:          decay of the averaged weights per step; 0 keeps none
+    """
+
+    lr: float = 1e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    decay_steps: int = 0
+    lr_scale: dict[str, float] = dataclasses.field(default_factory=dict)
+    accumulate: int = 1
+    ema: float = 0.0
+
+
+def learning_rate(optim: Optim, player: str) -> optax.Schedule:
+    """Step -> learning rate of a player."""
+    peak = optim.lr * optim.lr_scale.get(player, 1.0)
+    if optim.schedule == "cosine":
+        if optim.decay_steps <= optim.warmup_steps:
+            raise InputError(
+                f"optim.decay_steps is {optim.decay_steps}: a cosine schedule needs more than the "
+                f"{optim.warmup_steps} steps of optim.warmup_steps; set it to the run's length"
+            )
+        return optax.warmup_cosine_decay_schedule(0.0, peak, optim.warmup_steps, optim.decay_steps)
+    if optim.warmup_steps:
+        return optax.linear_schedule(0.0, peak, optim.warmup_steps)
+    return optax.constant_schedule(peak)
+
+
+def optimiser(optim: Optim, player: str) -> optax.GradientTransformation:
+    """Adam (AdamW where there is weight decay) for one player."""
+    chain = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
+    rate = learning_rate(optim, player)
+    if optim.weight_decay:
+        chain.append(optax.adamw(rate, optim.b1, optim.b2, optim.eps, weight_decay=optim.weight_decay))
+    else:
+        chain.append(optax.adam(rate, optim.b1, optim.b2, optim.eps))
+    return optax.chain(*chain)

@@ -1,0 +1,57 @@
+"""The one abstraction: a published method is a record of pure functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from jaxpaint.types import Batch
+
+
+class System(NamedTuple):
+    """A published method.
+
+    init:    ``(rng, batch) -> State``. Only shapes of the batch matter; safe under ``jax.eval_shape``.
+    update:  ``(state, batch, *, axis=None) -> (State, metrics)``, one training step over all players;
+             ``axis`` names the pmap axis over which gradients are averaged. Metrics are scalars,
+             named ``player/term``.
+    inpaint: ``(weights, batch, rng) -> images``, b h w 3 in [-1, 1]: any height and width from 32 up,
+             known pixels bit for bit as given (`jaxpaint.ops.pixels.composite` comes last).
+    """
+
+    init: Callable
+    update: Callable
+    inpaint: Callable
+
+
+class Player(NamedTuple):
+    """One optimiser and the loss that it descends.
+
+    name:  the entry of ``State.params`` that it moves, and of ``State.opt`` that it keeps
+    loss:  ``(params, state, batch, rng) -> (scalar, (extra, metrics))``. ``params`` are the player's own,
+           all other networks are read from ``state``; ``extra`` holds the mutable collections that
+           changed, by network name; ``metrics`` are scalars by short name ("l1", "adversarial").
+           The scalar is a mean over the examples of the batch.
+    tx:    the optax transformation
+    every: the player moves at steps divisible by this (lazy regularisation: 16)
+    """
+
+    name: str
+    loss: Callable[[Any, Any, Batch, Any], tuple]
+    tx: optax.GradientTransformation
+    every: int = 1
+
+
+class Page(NamedTuple):
+    """A system's entry in `jaxpaint.systems.SYSTEMS`.
+
+    title:  the paper's title, venue, arXiv id
+    config: the dataclass that holds the paper's numbers; ``config()`` is the published system
+    build:  ``(config, optim: Optim = Optim(), dtype=jnp.float32) -> System``
+    tiny:   a config small enough that tests of the whole machinery run in seconds
+    """
+
+    title: str
+    config: type
+    build: Callable[..., System]
+    tiny: Any

@@ -1,0 +1,40 @@
+"""The vocabulary of jaxpaint: value conventions, the axis alphabet and the error for bad input.
+
+Values, at every public border:
+
+- an image is ``b h w c``, a video ``b t h w c``; channels last, RGB, float32 in [-1, 1];
+- a mask is ``... 1``, **1 = hole**, every value exactly 0 or 1;
+- on the host, between a file and the accelerator, pictures and masks are uint8 (0..255, and 0 or 1).
+
+Axes, in docstrings, einops patterns and einsum strings alike: ``b`` batch, ``t`` time (frames),
+``h w`` height and width, ``c`` channels, ``n`` tokens or positions, ``d`` width of a token, ``k`` heads.
+
+Randomness is a key that somebody passed in. What is drawn for one example is a function of
+(seed, position), where the position of an example is its number in the global stream of examples:
+the same picture, crop and mask come out on one device and on a pod, before and after a restart.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+PyTree = Any
+
+Batch = Mapping[str, jax.Array]
+"""One batch, by name:
+
+``image``     b h w 3    ground truth (or, for inpainting, anything inside the hole)
+``mask``      b h w 1    1 = hole
+``position``  b          uint32, the example's number in the global stream (training only)
+
+A system may ask for more entries; its page says so.
+"""
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used.
+
+    The message says what was given, what was expected and what to do. The command line prints it
+    without a traceback; a caller of the library catches a ValueError.
+    """
