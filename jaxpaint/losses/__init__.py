@@ -1,0 +1,1 @@
+"""Losses: pure functions of arrays; networks arrive as arguments, never as imports."""

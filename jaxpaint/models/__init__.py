@@ -1,0 +1,1 @@
+"""Published networks, one a file; constructor arguments are the paper's table."""

@@ -1,0 +1,129 @@
+"""Free-Form Image Inpainting with Gated Convolution (Yu et al., ICCV 2019, arXiv 1806.03589): "DeepFillv2".
+
+Two players: SN-PatchGAN with a hinge loss, then the two-stage gated generator with an L1 loss on both stages and the
+hinge loss. Networks: `jaxpaint.models.deepfillv2`.
+
+Where this page departs from the released training code (its numbers are kept):
+
+- every picture has its own mask; there one mask serves the whole batch;
+- both players see the same batch, so that one forward pass of the generator serves both; there each draws its own.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxpaint.losses.adversarial import hinge_discriminator, hinge_generator
+from jaxpaint.losses.reconstruction import l1
+from jaxpaint.models.deepfillv2 import MULTIPLE, Discriminator, Generator
+from jaxpaint.ops.pad import pad_to_multiple
+from jaxpaint.ops.pixels import composite
+from jaxpaint.train import Optim, Page, Player, System, begin, optimiser, play
+
+
+@dataclasses.dataclass
+class Config:
+    """The paper's numbers.
+
+    width:               generator filters of the first layer, before the split into features and gates
+    discriminator_width: channels of the discriminator's first layer
+    rate, softmax_scale, fuse: of the contextual attention
+    guide_channels:      channels of a sketch that guides the filling (``batch["guide"]``), 0 or 1
+    l1_weight:           of the L1 loss of each stage, over all pixels alike
+    adversarial_weight:  of the generator's hinge loss
+    """
+
+    width: int = 48
+    discriminator_width: int = 64
+    rate: int = 2
+    softmax_scale: float = 10.0
+    fuse: bool = True
+    guide_channels: int = 0
+    l1_weight: float = 1.0
+    adversarial_weight: float = 1.0
+
+
+def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.float32) -> System:
+    """The system: players ``discriminator``, then ``generator``."""
+    optim = optim or Optim()
+    generator = Generator(
+        width=config.width,
+        rate=config.rate,
+        softmax_scale=config.softmax_scale,
+        fuse=config.fuse,
+        guide_channels=config.guide_channels,
+        dtype=dtype,
+    )
+    discriminator = Discriminator(width=config.discriminator_width, dtype=dtype)
+
+    def fill(variables, batch):
+        """(refined, coarse), neither composited."""
+        refined, out = generator.apply(variables, batch["image"], batch["mask"], batch.get("guide"))
+        return refined, out["stage1"]
+
+    def score(params, spectral, image, batch):
+        """(scores, new spectral state) of pictures that all have the batch's masks."""
+        repeats = image.shape[0] // batch["mask"].shape[0]
+        mask = jnp.tile(batch["mask"], (repeats, 1, 1, 1))
+        guide = jnp.tile(batch["guide"], (repeats, 1, 1, 1)) if "guide" in batch else None
+        variables = {"params": params, **spectral}
+        (scores, _), changed = discriminator.apply(variables, image, mask, guide, mutable=["spectral"])
+        return scores, changed
+
+    def init_generator(rng, batch):
+        return generator.init(rng, batch["image"], batch["mask"], batch.get("guide"))
+
+    def init_discriminator(rng, batch):
+        return discriminator.init(rng, batch["image"], batch["mask"], batch.get("guide"))
+
+    def discriminator_loss(params, state, batch, rng):
+        del rng
+        refined, _ = fill({"params": state.params["generator"]}, batch)
+        filled = jax.lax.stop_gradient(composite(refined, batch["image"], batch["mask"]))
+        both = jnp.concatenate([batch["image"], filled])
+        scores, spectral = score(params, state.extra["discriminator"], both, batch)
+        real, fake = jnp.split(scores, 2)
+        terms = {"real": jnp.mean(real), "fake": jnp.mean(fake)}
+        return hinge_discriminator(real, fake), ({"discriminator": spectral}, terms)
+
+    def generator_loss(params, state, batch, rng):
+        del rng
+        refined, coarse = fill({"params": params}, batch)
+        filled = composite(refined, batch["image"], batch["mask"])
+        # The norms are estimated anew, but only the discriminator's own turn stores them.
+        fake, _ = score(state.params["discriminator"], state.extra["discriminator"], filled, batch)
+        terms = {
+            "l1_coarse": l1(coarse, batch["image"]),
+            "l1": l1(refined, batch["image"]),
+            "adversarial": hinge_generator(fake),
+        }
+        loss = config.l1_weight * (terms["l1_coarse"] + terms["l1"])
+        return loss + config.adversarial_weight * terms["adversarial"], ({}, terms)
+
+    def inpaint(weights, batch, rng):
+        del rng
+        height, width = batch["image"].shape[1:3]
+        padded = {name: pad_to_multiple(batch[name], MULTIPLE) for name in ("image", "mask", "guide") if name in batch}
+        refined, _ = fill(weights.variables("generator"), padded)
+        return composite(refined[:, :height, :width], batch["image"], batch["mask"])
+
+    players = (
+        Player("discriminator", discriminator_loss, optimiser(optim, "discriminator")),
+        Player("generator", generator_loss, optimiser(optim, "generator")),
+    )
+    averaged = ("generator",) if optim.ema else ()
+    networks = {"generator": init_generator, "discriminator": init_discriminator}
+    return System(
+        init=begin(networks, players, averaged=averaged),
+        update=play(players, averaged=averaged, ema=optim.ema, accumulate=optim.accumulate),
+        inpaint=inpaint,
+    )
+
+
+PAGE = Page(
+    title="Free-Form Image Inpainting with Gated Convolution (DeepFillv2), ICCV 2019, arXiv 1806.03589",
+    config=Config,
+    build=build,
+    tiny=Config(width=8, discriminator_width=4),
+)
