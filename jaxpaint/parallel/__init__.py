@@ -1,0 +1,1 @@
+"""Meshes, and how a step is compiled for one."""

@@ -19,7 +19,7 @@ from jaxpaint.losses.reconstruction import l1
 from jaxpaint.models.deepfillv2 import MULTIPLE, Discriminator, Generator
 from jaxpaint.ops.pad import pad_to_multiple
 from jaxpaint.ops.pixels import composite
-from jaxpaint.train import Optim, Page, Player, System, begin, optimiser, play
+from jaxpaint.train import Network, Optim, Page, Player, System, begin, optimiser, play
 
 
 @dataclasses.dataclass
@@ -57,9 +57,12 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
     )
     discriminator = Discriminator(width=config.discriminator_width, dtype=dtype)
 
+    def inputs(batch):
+        return batch["image"], batch["mask"], batch.get("guide")
+
     def fill(variables, batch):
         """(refined, coarse), neither composited."""
-        refined, out = generator.apply(variables, batch["image"], batch["mask"], batch.get("guide"))
+        refined, out = generator.apply(variables, *inputs(batch))
         return refined, out["stage1"]
 
     def score(params, spectral, image, batch):
@@ -70,12 +73,6 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         variables = {"params": params, **spectral}
         (scores, _), changed = discriminator.apply(variables, image, mask, guide, mutable=["spectral"])
         return scores, changed
-
-    def init_generator(rng, batch):
-        return generator.init(rng, batch["image"], batch["mask"], batch.get("guide"))
-
-    def init_discriminator(rng, batch):
-        return discriminator.init(rng, batch["image"], batch["mask"], batch.get("guide"))
 
     def discriminator_loss(params, state, batch, rng):
         del rng
@@ -113,11 +110,12 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         Player("generator", generator_loss, optimiser(optim, "generator")),
     )
     averaged = ("generator",) if optim.ema else ()
-    networks = {"generator": init_generator, "discriminator": init_discriminator}
+    networks = {"generator": Network(generator, inputs), "discriminator": Network(discriminator, inputs)}
     return System(
         init=begin(networks, players, averaged=averaged),
         update=play(players, averaged=averaged, ema=optim.ema, accumulate=optim.accumulate),
         inpaint=inpaint,
+        networks=networks,
     )
 
 
@@ -126,4 +124,5 @@ PAGE = Page(
     config=Config,
     build=build,
     tiny=Config(width=8, discriminator_width=4),
+    watch="generator/l1",
 )

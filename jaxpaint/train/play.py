@@ -5,22 +5,22 @@ comes first is already moved when the generator is judged by it, and where two l
 network on the same parameters the compiler runs it once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxpaint.train.state import State
-from jaxpaint.train.system import Player
+from jaxpaint.train.system import Network, Player
 from jaxpaint.types import Batch, InputError, PyTree
 
 
-def begin(networks: Mapping[str, Callable], players: Sequence[Player], *, averaged: Sequence[str] = ()):
+def begin(networks: Mapping[str, Network], players: Sequence[Player], *, averaged: Sequence[str] = ()):
     """Makes ``init``.
 
     Args:
-      networks: by name, ``(rng, batch) -> variables`` (what a Linen ``init`` returns).
+      networks: by name; each is initialised with its own key.
       players: their optimisers' states are made here.
       averaged: the networks that keep an averaged copy.
 
@@ -33,8 +33,8 @@ def begin(networks: Mapping[str, Callable], players: Sequence[Player], *, averag
 
     def init(rng: jax.Array, batch: Batch) -> State:
         params, extra = {}, {}
-        for number, (name, make) in enumerate(networks.items()):
-            variables = dict(make(jax.random.fold_in(rng, number), batch))
+        for number, (name, network) in enumerate(networks.items()):
+            variables = dict(network.module.init(jax.random.fold_in(rng, number), *network.inputs(batch)))
             params[name] = variables.pop("params")
             extra[name] = variables
         return State(
@@ -103,7 +103,7 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
             grads, extra, terms = gradients(player, state, batch, jax.random.fold_in(rng, number))
             if axis is not None:
                 grads, extra, terms = jax.lax.pmean((grads, extra, terms), axis)
-            norm = optax.global_norm(grads)
+            norm = optax.tree.norm(grads)
             finite &= jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
             params, opt = state.params[player.name], state.opt[player.name]
             updates, new_opt = player.tx.update(grads, opt, params)
@@ -135,8 +135,7 @@ def _split(batch: Batch, parts: int) -> PyTree:
     def one(x: jax.Array) -> jax.Array:
         if x.shape[0] % parts:
             raise InputError(
-                f"optim.accumulate is {parts} but the batch has {x.shape[0]} examples: "
-                "make the batch a multiple of it"
+                f"optim.accumulate is {parts} but the batch has {x.shape[0]} examples: make the batch a multiple of it"
             )
         return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
 

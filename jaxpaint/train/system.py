@@ -1,11 +1,23 @@
 """The one abstraction: a published method is a record of pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import optax
+from flax import linen as nn
 
 from jaxpaint.types import Batch
+
+
+class Network(NamedTuple):
+    """A Linen module of a system, and what it is called with.
+
+    module: to be borrowed, too: ``system.networks["generator"].module``
+    inputs: batch -> the positional arguments of the module's call
+    """
+
+    module: nn.Module
+    inputs: Callable[[Batch], tuple]
 
 
 class System(NamedTuple):
@@ -17,11 +29,13 @@ class System(NamedTuple):
              named ``player/term``.
     inpaint: ``(weights, batch, rng) -> images``, b h w 3 in [-1, 1]: any height and width from 32 up,
              known pixels bit for bit as given (`jaxpaint.ops.pixels.composite` comes last).
+    networks: by name, what `init` makes variables for
     """
 
     init: Callable
     update: Callable
     inpaint: Callable
+    networks: Mapping[str, Network]
 
 
 class Player(NamedTuple):
@@ -49,9 +63,11 @@ class Page(NamedTuple):
     config: the dataclass that holds the paper's numbers; ``config()`` is the published system
     build:  ``(config, optim: Optim = Optim(), dtype=jnp.float32) -> System``
     tiny:   a config small enough that tests of the whole machinery run in seconds
+    watch:  the metric that shows learning: it falls when one batch is repeated ("generator/l1")
     """
 
     title: str
     config: type
     build: Callable[..., System]
     tiny: Any
+    watch: str

@@ -1,0 +1,210 @@
+"""The training loop, to be read from top to bottom."""
+
+import logging
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxpaint.data import open_source, stream
+from jaxpaint.io.checkpoint import FOLDER, Checkpoints
+from jaxpaint.io.warm_start import warm_start
+from jaxpaint.io.weights import restore_weights
+from jaxpaint.parallel.compile import Program, compile_step
+from jaxpaint.parallel.mesh import check_batch, data_mesh
+from jaxpaint.run import report
+from jaxpaint.run.config import Experiment, to_dict
+from jaxpaint.run.guard import Guard
+from jaxpaint.run.log import Log
+from jaxpaint.run.progress import Window, duration, figures
+from jaxpaint.run.samples import Samples
+from jaxpaint.run.signals import StopSignal
+from jaxpaint.run.step import training_step
+from jaxpaint.run.validate import Validator
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.train import State, compute_dtype
+from jaxpaint.types import InputError
+
+logger = logging.getLogger(__name__)
+
+PROFILED = range(5, 10)
+"""The steps after the start of a run that ``--profile`` traces: compiled, and past the first of everything."""
+
+
+def train(
+    experiment: Experiment,
+    workdir: str | pathlib.Path,
+    *,
+    resume: bool = True,
+    init_from: str | None = None,
+    profile: bool = False,
+    say: Callable[[str], None] = print,
+) -> State:
+    """Trains, from the newest good checkpoint in `workdir` where there is one.
+
+    Args:
+      experiment: see `jaxpaint.run.config`
+      workdir: checkpoints, metrics, samples and traces go here
+      resume: False refuses a workdir that holds checkpoints
+      init_from: a checkpoint to take fitting weights from, for a run that starts at step 0
+      profile: write a trace of a few steps to workdir/profile
+      say: where lines for the user go
+
+    Returns:
+      The last state, one logical copy.
+
+    Raises:
+      InputError: a config, source or checkpoint that cannot be used.
+      NonFiniteError: losses or gradients stay not finite.
+    """
+    settings = experiment.train
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = data_mesh(settings.devices)
+    check_batch(settings.batch, mesh.size, experiment.optim.accumulate)
+    page = SYSTEMS[experiment.system]
+    system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
+    init, step = training_step(system, experiment.masks)
+    program = compile_step(init, step, _abstract_batch(experiment), mesh, settings.mode)
+    say(f"{experiment.system}: {page.title}")
+    say(report.parameter_table(program.abstract.params))
+    say(report.cost_lines(program, mesh.size))
+
+    best = experiment.validation.best if experiment.validation.every else ""
+    with Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
+        state, first = _start(experiment, program, checkpoints, resume, init_from, say)
+        source = open_source(experiment.data)
+        batches = stream(
+            experiment.data,
+            batch=settings.batch,
+            seed=settings.seed,
+            start_step=first,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+        say(f"data: {source.name}, {len(source):,} pictures; steps {first:,} to {settings.steps:,}")
+        log = Log(workdir, active=jax.process_index() == 0)
+        guard = Guard(settings.nonfinite, settings.nonfinite_limit, settings.batch)
+        samples = Samples(experiment, system)
+        validator = Validator(experiment, system) if experiment.validation.every else None
+        stop = StopSignal()
+        window = Window(settings.batch, first, settings.steps)
+        pending = None
+        saved = first if first else None
+        try:
+            for number in range(first, settings.steps):
+                if profile and number - first == PROFILED.start:
+                    jax.profiler.start_trace(str(workdir / "profile"))
+                waiting = time.perf_counter()
+                batch = program.place(next(batches))
+                window.waited += time.perf_counter() - waiting
+                state, metrics = program.step(state, batch)
+                # Reading the metrics of the step before keeps the device busy: this one is already queued.
+                if pending is not None:
+                    _receive(*pending, guard, window, settings.log_every, log, say)
+                pending = (number, metrics)
+                if profile and number - first == PROFILED.stop - 1:
+                    jax.block_until_ready(metrics)
+                    jax.profiler.stop_trace()
+                    say(f"profile of steps {first + PROFILED.start} to {number} is in {workdir / 'profile'}")
+
+                done = number + 1
+                if settings.sample_every and done % settings.sample_every == 0:
+                    log.sheet(done, samples.sheet(program.gather(state)))
+                validated = {}
+                if validator and done % experiment.validation.every == 0:
+                    validated = validator(program.gather(state))
+                    log.scalars(done, {f"validation/{k}": v for k, v in validated.items()})
+                    say(f"step {done:,} validation: " + figures(validated))
+                last = done == settings.steps or stop.requested
+                if done % settings.checkpoint_every == 0 or validated or last:
+                    # No checkpoint of a state that the guard has not seen.
+                    _receive(*pending, guard, window, settings.log_every, log, say)
+                    pending = None
+                    items = program.gather(state).items()
+                    checkpoints.save(done, items, to_dict(experiment), metrics=validated or None, wait=last)
+                    saved = done
+                if stop.requested:
+                    say(f"{stop.requested}: saved step {done:,} and stopped; the same command goes on from there")
+                    break
+        finally:
+            stop.restore()
+            batches.close()
+            log.close()
+        checkpoints.wait()
+        if saved is None:
+            say(f"nothing to do: train.steps is {settings.steps}")
+        return program.gather(state)
+
+
+def _abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    """The global batch as the host gives it."""
+    batch, (height, width) = experiment.train.batch, experiment.data.size
+    shapes = {"image": ((batch, height, width, 3), jnp.uint8), "position": ((batch,), jnp.uint32)}
+    if experiment.data.masks:
+        shapes["mask"] = ((batch, height, width, 1), jnp.uint8)
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
+
+
+def _start(
+    experiment: Experiment,
+    program: Program,
+    checkpoints: Checkpoints,
+    resume: bool,
+    init_from: str | None,
+    say: Callable[[str], None],
+) -> tuple[State, int]:
+    """The first state and its step: resumed, warm-started, or new."""
+    latest = checkpoints.latest()
+    if latest is not None and not resume:
+        raise InputError(
+            f"{checkpoints.directory} holds checkpoints up to step {latest}, and --no-resume was given: "
+            "choose another --workdir, or leave --no-resume away to go on"
+        )
+    if latest is not None:
+        restored = checkpoints.restore(program.abstract.items(), check=lambda config: _same_system(experiment, config))
+        say(f"resumed from step {restored.step:,} in {checkpoints.directory}")
+        if init_from:
+            say(f"--init-from {init_from} is not used: the run resumes")
+        return program.scatter(State.from_items(restored.items)), restored.step
+    state = program.begin(jax.random.key(experiment.train.seed))
+    if init_from:
+        loaded = restore_weights(init_from)
+        plain = program.gather(state)
+        params, matched = warm_start({"params": plain.params, "extra": plain.extra}, loaded.weights)
+        say(f"--init-from {init_from} (step {loaded.step:,}):\n{matched}")
+        # The averaged weights start where the weights start.
+        ema = {name: jax.tree.map(jnp.copy, params["params"][name]) for name in plain.ema}
+        state = program.scatter(plain.replace(params=params["params"], extra=params["extra"], ema=ema))
+    return state, 0
+
+
+def _same_system(experiment: Experiment, config: dict[str, Any]) -> None:
+    """Refuses to resume from a checkpoint of another system or network."""
+    now = to_dict(experiment)
+    for part in ("system", "model"):
+        if config.get(part) != now[part]:
+            raise InputError(
+                f"the workdir's checkpoint is of another system: its {part} is {config.get(part)!r}, the config's is "
+                f"{now[part]!r}. Choose another --workdir; --init-from takes over the weights that fit"
+            )
+
+
+def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int, log: Log, say: Callable) -> None:
+    """Reads the metrics of a step that is done, checks them and logs at the end of an interval."""
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    warning = guard.check(number, values)
+    if warning:
+        say(f"warning: {warning}")
+    window.add(values)
+    done = number + 1
+    if done % every == 0 or done == window.steps:
+        means, speed = window.take(done)
+        log.scalars(done, {**means, **{f"speed/{k}": v for k, v in speed.items()}})
+        say(
+            f"step {done:,}/{window.steps:,}  {figures(means)}  {speed['images_per_second']:.1f} img/s  "
+            f"input {100 * speed['waiting_share']:.1f} %  ETA {duration(window.remaining(done))}"
+        )

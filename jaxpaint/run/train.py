@@ -1,0 +1,71 @@
+"""``train.py`` and ``jaxpaint train``: the command line of training."""
+
+import argparse
+import pathlib
+import sys
+
+from jaxpaint.types import InputError
+
+DESCRIPTION = """Train a system. Any field of the config can be set: --config.optim.lr=1e-4 --config.train.batch=8.
+
+Where the workdir holds checkpoints the run resumes from the newest good one. SIGTERM saves and exits 0.
+"""
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
+    """(arguments, config overrides by dotted name)."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="configs/NAME.py")
+    parser.add_argument("--workdir", help="where the run lives; default runs/NAME")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the workdir's checkpoint"
+    )
+    parser.add_argument("--init-from", metavar="PATH", help="take fitting weights from a checkpoint, start at step 0")
+    parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = {}
+    queue = list(rest)
+    while queue:
+        flag = queue.pop(0)
+        if not flag.startswith("--config."):
+            parser.error(f"unknown argument {flag!r}")
+        name, equals, value = flag.removeprefix("--config.").partition("=")
+        if not equals:
+            if not queue:
+                parser.error(f"{flag} wants a value: {flag}=VALUE")
+            value = queue.pop(0)
+        overrides[name] = value
+    return arguments, overrides
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs training; returns the exit status: 0 done or stopped by a signal, 2 bad input, 3 not finite."""
+    arguments, overrides = parse(sys.argv[1:] if argv is None else argv)
+    # Heavy imports come after the arguments are known to be good.
+    from jaxpaint.run.config import load
+    from jaxpaint.run.guard import NonFiniteError
+    from jaxpaint.run.loop import train
+
+    try:
+        experiment = load(arguments.config, overrides)
+        workdir = arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem
+        train(
+            experiment,
+            workdir,
+            resume=arguments.resume,
+            init_from=arguments.init_from,
+            profile=arguments.profile,
+            say=lambda line: print(line, flush=True),
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    return 0

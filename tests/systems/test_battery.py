@@ -1,0 +1,226 @@
+"""One set of properties for every system in `SYSTEMS`, on its tiny config.
+
+Adding a system adds nothing here. All runs share one compiled step per mode, so that a system costs seconds.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxpaint.data.config import Data
+from jaxpaint.data.demo import picture
+from jaxpaint.io.checkpoint import Checkpoints
+from jaxpaint.ops.masks import Masks
+from jaxpaint.parallel.compile import compile_step
+from jaxpaint.parallel.mesh import data_mesh
+from jaxpaint.run.step import ready, training_step
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.train import Optim, State
+
+BATCH, SIZE, STEPS = 8, 64, 5
+KEY = jax.random.key(7)
+MASKS = Masks()
+OPTIM = Optim(lr=2e-3)
+
+
+@functools.cache
+def host_batch(number: int = 0) -> dict[str, np.ndarray]:
+    positions = np.arange(number * BATCH, (number + 1) * BATCH, dtype=np.uint32)
+    return {"image": np.stack([picture(1, int(p), SIZE, SIZE) for p in positions]), "position": positions}
+
+
+@functools.cache
+def built(name: str, dtype: str = "float32"):
+    page = SYSTEMS[name]
+    return page.build(page.tiny, OPTIM, jnp.dtype(dtype))
+
+
+@functools.cache
+def compiled(name: str, devices: int = 1, mode: str = "jit"):
+    shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in host_batch().items()}
+    init, step = training_step(built(name), MASKS)
+    return compile_step(init, step, shapes, data_mesh(devices), mode)
+
+
+@functools.cache
+def inpainted(name: str, height: int, width: int, dtype: str = "float32"):
+    """(batch, result of the system's inpaint with its first weights)."""
+    state = first_state(name)
+    image = np.stack([picture(2, i, height, width) for i in range(2)])
+    batch = ready({"image": image, "position": np.arange(2, dtype=np.uint32)}, MASKS, KEY)
+    return batch, jax.jit(built(name, dtype).inpaint)(state.weights, batch, KEY)
+
+
+@functools.cache
+def first_state(name: str) -> State:
+    return jax.device_get(compiled(name).begin(KEY))
+
+
+@functools.cache
+def ran(name: str, devices: int = 1, mode: str = "jit", repeat: int = 0):
+    """(state, metrics of every step) after `STEPS` steps of different batches. `repeat` tells runs apart."""
+    del repeat
+    program = compiled(name, devices, mode)
+    state = program.scatter(jax.device_put(first_state(name), jax.tree.map(lambda x: x.sharding, program.abstract)))
+    history = []
+    for number in range(STEPS):
+        state, metrics = program.step(state, program.place(host_batch(number)))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(program.gather(state)), history
+
+
+def leaves(tree) -> list[np.ndarray]:
+    """Leaves as plain arrays: keys as the words that they hold."""
+    return [
+        np.asarray(jax.random.key_data(x)) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else np.asarray(x)
+        for x in jax.tree.leaves(tree)
+    ]
+
+
+def identical(a, b) -> bool:
+    return all(x.tobytes() == y.tobytes() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+systems = pytest.mark.parametrize("name", sorted(SYSTEMS))
+
+
+@systems
+def test_steps_are_finite_and_move_every_player(name):
+    state, history = ran(name)
+    for metrics in history:
+        assert all(np.isfinite(v) for v in metrics.values()), metrics
+        assert metrics["skipped"] == 0
+    assert int(state.step) == STEPS
+    before = first_state(name)
+    for player in state.opt:
+        assert not identical(before.params[player], state.params[player]), f"{player} did not move"
+
+
+@systems
+def test_loss_falls_on_one_batch(name):
+    program, watch = compiled(name), SYSTEMS[name].watch
+    state = jax.device_put(first_state(name))
+    values = []
+    for _ in range(20):
+        # The same positions, so the same masks too.
+        state, metrics = program.step(state, program.place(host_batch()))
+        values.append(float(metrics[watch]))
+    assert np.mean(values[-3:]) < 0.9 * values[0], values
+
+
+@systems
+def test_two_runs_are_bit_equal(name):
+    first, second = ran(name), ran(name, repeat=1)
+    assert identical(first[0], second[0])
+    assert first[1] == second[1]
+
+
+@systems
+def test_traced_once(name):
+    """The state that comes out has the types of the one that goes in: no second compilation."""
+    init, step = training_step(built(name), MASKS)
+    state = jax.eval_shape(init, KEY, host_batch())
+    after, _ = jax.eval_shape(step, state, host_batch())
+    kinds = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in (state, after)]
+    assert kinds[0] == kinds[1]
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+
+
+@systems
+def test_state_is_donated(name):
+    program = compiled(name)
+    state = program.begin(KEY)
+    size = sum(x.nbytes for x in leaves(state))
+    assert program.compiled.memory_analysis().alias_size_in_bytes >= 0.99 * size
+    program.step(state, program.place(host_batch()))
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
+
+
+@systems
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_eight_devices_equal_one(name, mode):
+    """Losses and gradient norms of five steps. Sums over the batch are taken in another order: float32 rounding
+    (1e-7 relative), which Adam's division by small second moments amplifies from step to step."""
+    _, one = ran(name)
+    _, eight = ran(name, 8, mode)
+    for number, (a, b) in enumerate(zip(one, eight, strict=True)):
+        tolerance = 1e-5 if number == 0 else 1e-3
+        for term in a:
+            np.testing.assert_allclose(b[term], a[term], rtol=tolerance, atol=tolerance, err_msg=f"{term}, step {number}")
+
+
+@systems
+def test_checkpoint_round_trip(name, tmp_path):
+    program = compiled(name)
+    state, _ = ran(name)
+    placed = jax.device_put(state, jax.tree.map(lambda x: x.sharding, program.abstract))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(STEPS, placed.items(), {"system": name})
+        checkpoints.wait()
+        restored = checkpoints.restore(program.abstract.items())
+    assert restored.step == STEPS
+    again = State.from_items(restored.items)
+    assert identical(again, state)
+    batch = program.place(host_batch(STEPS))
+    _, metrics = program.step(placed, batch)
+    _, metrics_again = program.step(again, batch)
+    assert jax.device_get(metrics) == jax.device_get(metrics_again)
+
+
+@systems
+@pytest.mark.parametrize("size", [(64, 64), (33, 47), (100, 32)])
+def test_known_pixels_are_untouched_at_any_size(name, size):
+    batch, result = inpainted(name, *size)
+    assert result.shape == batch["image"].shape
+    assert result.dtype == jnp.float32
+    assert bool(jnp.isfinite(result).all())
+    known = np.broadcast_to(np.asarray(batch["mask"]) == 0, result.shape)
+    assert 0 < known.mean() < 1
+    assert np.array_equal(np.asarray(result)[known], np.asarray(batch["image"])[known])
+    assert not np.array_equal(np.asarray(result)[~known], np.asarray(batch["image"])[~known])
+
+
+@systems
+def test_hole_content_is_not_looked_at(name):
+    batch, result = inpainted(name, SIZE, SIZE)
+    garbage = jnp.where(batch["mask"] > 0, 1.0 - 0.5 * batch["image"], batch["image"])
+    again = jax.jit(built(name).inpaint)(first_state(name).weights, {**batch, "image": garbage}, KEY)
+    assert np.array_equal(np.asarray(again), np.asarray(result))
+
+
+@systems
+def test_bfloat16_is_close(name):
+    """bfloat16 keeps 8 bits: 2**-8 relative a layer. Over the tens of layers of a network the errors add as their
+    square root, and a picture in [-1, 1] stays within 0.05 on average."""
+    _, full = inpainted(name, SIZE, SIZE)
+    _, half = inpainted(name, SIZE, SIZE, "bfloat16")
+    assert half.dtype == jnp.float32
+    difference = np.abs(np.asarray(full) - np.asarray(half))
+    assert 0 < difference.mean() < 0.05
+
+
+@systems
+def test_networks_run_as_nnx(name):
+    """Every network gives the same numbers wrapped for Flax's newer interface."""
+    batch = ready(host_batch(), MASKS, KEY)
+    weights = first_state(name).weights
+    for network, (module, inputs) in built(name).networks.items():
+        arguments = inputs(batch)
+        variables = weights.variables(network)
+        expected, _ = module.apply(variables, *arguments)
+        wrapped = nnx.bridge.lazy_init(nnx.bridge.ToNNX(module, rngs=nnx.Rngs(0)), *arguments)
+        attributes = nnx.bridge.linen_vars_to_nnx_attrs(variables)
+        for key, value in attributes.items():
+            setattr(wrapped, key, nnx.data(value))
+        result, _ = wrapped(*arguments)
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+
+
+def test_the_battery_has_systems():
+    assert SYSTEMS
+    assert all(page.watch and page.title for page in SYSTEMS.values())
+    assert Data().source == "demo"

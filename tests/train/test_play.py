@@ -1,0 +1,162 @@
+"""The engine: order of players, accumulation, averaging, laziness, the guard inside the step, mixed precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from jaxpaint.train import Network, Optim, Player, begin, compute_dtype, optimiser, play
+from jaxpaint.train.optim import learning_rate
+from jaxpaint.types import InputError
+
+KEY = jax.random.key(3)
+
+
+class Line(nn.Module):
+    """y = a x, with a counter in a mutable collection."""
+
+    @nn.compact
+    def __call__(self, x):
+        a = self.param("a", nn.initializers.ones, ())
+        calls = self.variable("counts", "calls", lambda: jnp.zeros((), jnp.int32))
+        if self.is_mutable_collection("counts") and not self.is_initializing():
+            calls.value += 1
+        return a * x
+
+
+def batch(*values):
+    return {"x": jnp.array(values, jnp.float32)}
+
+
+NETWORKS = {name: Network(Line(), lambda b: (b["x"],)) for name in ("first", "second")}
+
+
+def pull(name, towards=None):
+    """A player that pulls its slope to zero, or to the other network's slope."""
+
+    def loss(params, state, batch, rng):
+        del rng
+        y, changed = Line().apply({"params": params, **state.extra[name]}, batch["x"], mutable=["counts"])
+        target = 0.0 if towards is None else state.params[towards]["a"] * batch["x"]
+        return jnp.mean((y - target) ** 2), ({name: changed}, {"slope": params["a"]})
+
+    return Player(name, loss, optax.sgd(0.25))
+
+
+def slopes(state):
+    return {name: float(p["a"]) for name, p in state.params.items()}
+
+
+def test_players_move_in_order_within_one_step():
+    """The second player sees the first one's new slope: d/da mean((a x - b x)²) = 2 (a - b) for x = 1."""
+    players = (pull("first"), pull("second", towards="first"))
+    state = begin(NETWORKS, players)(KEY, batch(1.0))
+    state, metrics = jax.jit(play(players))(state, batch(1.0))
+    assert slopes(state) == {"first": 0.5, "second": 0.75}
+    assert float(metrics["first/slope"]) == 1.0
+    assert float(metrics["first/grad_norm"]) == 2.0
+    assert int(state.step) == 1
+    assert int(state.extra["first"]["counts"]["calls"]) == 1
+
+
+def test_accumulation_equals_the_whole_batch():
+    """Exact: the mean of equal micro-batches' gradients is the gradient of the mean (powers of two, no rounding)."""
+    players = (pull("first"), pull("second"))
+    state = begin(NETWORKS, players)(KEY, batch(1.0))
+    x = batch(1.0, 2.0, 4.0, 8.0)
+    whole, metrics = play(players)(state, x)
+    parts, metrics_parts = play(players, accumulate=2)(state, x)
+    assert slopes(whole) == slopes(parts)
+    assert metrics["first/loss"] == metrics_parts["first/loss"]
+    assert int(parts.extra["first"]["counts"]["calls"]) == 2
+    with pytest.raises(InputError, match="accumulate is 3 but the batch has 4"):
+        play(players, accumulate=3)(state, x)
+
+
+def test_a_lazy_player_moves_every_so_often():
+    players = (pull("first")._replace(every=2), pull("second"))
+    state = begin(NETWORKS, players)(KEY, batch(1.0))
+    update = jax.jit(play(players))
+    seen = []
+    for _ in range(3):
+        state, _ = update(state, batch(1.0))
+        seen.append((slopes(state)["first"], int(state.extra["first"]["counts"]["calls"])))
+    assert seen == [(0.5, 1), (0.5, 1), (0.25, 2)]
+
+
+def test_averaged_weights():
+    players = (pull("first"),)
+    networks = {"first": NETWORKS["first"]}
+    state = begin(networks, players, averaged=("first",))(KEY, batch(1.0))
+    state, _ = play(players, averaged=("first",), ema=0.75)(state, batch(1.0))
+    assert float(state.ema["first"]["a"]) == 0.75 * 1.0 + 0.25 * 0.5
+    assert float(state.weights.variables("first")["params"]["a"]) == 0.875
+    assert float(state.weights.variables("first", averaged=False)["params"]["a"]) == 0.5
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_is_dropped_whole(poison):
+    players = (pull("first"), pull("second", towards="first"))
+    state = begin(NETWORKS, players, averaged=("first",))(KEY, batch(1.0))
+    update = jax.jit(play(players, averaged=("first",), ema=0.5))
+    after, metrics = update(state, batch(poison))
+    assert float(metrics["skipped"]) == 1
+    assert not np.isfinite(float(metrics["first/loss"]))
+    assert int(after.step) == 1
+    assert slopes(after) == slopes(state)
+    assert int(after.extra["first"]["counts"]["calls"]) == 0
+    after, metrics = update(after, batch(1.0))
+    assert float(metrics["skipped"]) == 0
+    assert slopes(after)["first"] == 0.5
+
+
+def test_a_gradient_that_is_not_finite_is_dropped_too():
+    """The loss is finite, its slope is not: sqrt at zero."""
+    networks = {"first": NETWORKS["first"]}
+
+    def loss(params, state, batch, rng):
+        del state, rng
+        return jnp.sqrt(jnp.abs(params["a"] - 1.0)) * jnp.mean(batch["x"]), ({}, {})
+
+    players = (Player("first", loss, optax.sgd(1.0)),)
+    state = begin(networks, players)(KEY, batch(1.0))
+    after, metrics = play(players)(state, batch(1.0))
+    assert float(metrics["first/loss"]) == 0
+    assert float(metrics["skipped"]) == 1
+    assert slopes(after) == {"first": 1.0}
+
+
+def test_a_player_without_a_network():
+    with pytest.raises(InputError, match=r"players \['third'\] move no network"):
+        begin(NETWORKS, (pull("first")._replace(name="third"),))
+
+
+def test_learning_rates():
+    assert float(learning_rate(Optim(lr=0.5, lr_scale={"d": 0.1}), "d")(0)) == pytest.approx(0.05)
+    warm = learning_rate(Optim(lr=0.5, warmup_steps=10), "g")
+    assert [float(warm(s)) for s in (0, 5, 10, 99)] == pytest.approx([0, 0.25, 0.5, 0.5])
+    cosine = learning_rate(Optim(lr=0.5, warmup_steps=10, schedule="cosine", decay_steps=110), "g")
+    assert [float(cosine(s)) for s in (0, 10, 60, 110)] == pytest.approx([0, 0.5, 0.25, 0], abs=1e-7)
+    with pytest.raises(InputError, match=r"optim\.decay_steps is 5"):
+        learning_rate(Optim(schedule="cosine", warmup_steps=5, decay_steps=5), "g")
+
+
+def test_clipping_and_weight_decay():
+    params, grads = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([30.0, 40.0])}
+    tx = optimiser(Optim(clip_norm=1.0, b1=0.0, b2=0.0, eps=1.0), "g")
+    updates, _ = tx.update(grads, tx.init(params), params)
+    clipped = np.array([0.6, 0.8])
+    np.testing.assert_allclose(updates["w"], -1e-4 * clipped / (np.abs(clipped) + 1.0), rtol=1e-5)
+    tx = optimiser(Optim(lr=0.1, weight_decay=0.5), "g")
+    zero = {"w": jnp.zeros(2)}
+    updates, _ = tx.update(zero, tx.init(params), params)
+    np.testing.assert_allclose(updates["w"], -0.1 * 0.5 * params["w"], rtol=1e-6)
+
+
+def test_precision():
+    assert compute_dtype("auto") == (jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    assert compute_dtype("bfloat16") == jnp.bfloat16
+    with pytest.raises(InputError, match="precision is 'float16'"):
+        compute_dtype("float16")
