@@ -76,7 +76,9 @@ class Generator(nn.Module):
             )
         given = 0 if guide is None else guide.shape[-1]
         if given != self.guide_channels:
-            raise InputError(f"DeepFillv2: the guide has {given} channels, the network was built for {self.guide_channels}")
+            raise InputError(
+                f"DeepFillv2: the guide has {given} channels, the network was built for {self.guide_channels}"
+            )
         out: dict[str, jax.Array] = {}
         mask = mask.astype(jnp.float32)
         known = image * (1 - mask)

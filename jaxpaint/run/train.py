@@ -49,10 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     # Heavy imports come after the arguments are known to be good.
     from jaxpaint.run.config import load
     from jaxpaint.run.guard import NonFiniteError
-    from jaxpaint.run.loop import train
 
     try:
         experiment = load(arguments.config, overrides)
+        from jaxpaint.run.loop import train
+
         workdir = arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem
         train(
             experiment,

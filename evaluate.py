@@ -1,0 +1,15 @@
+"""Measures a checkpoint on held-out pictures:
+
+    python evaluate.py --checkpoint runs/deepfillv2_demo --data demo
+    python evaluate.py --published deepfillv2 FILE --data DIR --mask-set irregular
+    python evaluate.py --baseline mean --data DIR --masks DIR
+
+Prints and writes a table, metrics.json with the protocol card, a sheet of pictures, and a row a picture.
+"""
+
+import sys
+
+from jaxpaint.run.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The command line as a whole: help is quick, bad input has no traceback, sub-commands are reached."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxpaint
+from jaxpaint.run.cli import main
+from jaxpaint.run.inpainter import Inpainter
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.types import InputError
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys; from jaxpaint.run.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('tensorflow', 'orbax', 'flax', 'PIL') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.splitlines()[-1] == "[]"
+    for command in ("inpaint", "convert", "systems", "train", "evaluate"):
+        assert f"\n    {command} " in result.stdout
+
+
+def test_python_dash_m():
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "jaxpaint", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == f"jaxpaint {jaxpaint.__version__}\n"
+    assert time.perf_counter() - started < 20
+
+
+def test_import_is_light():
+    code = "import sys, jaxpaint; print([m for m in ('jax', 'flax', 'tensorflow', 'orbax') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "[]\n"
+
+
+def test_systems(capsys):
+    assert main(["systems"]) == 0
+    out = capsys.readouterr().out
+    assert "deepfillv2\n  Free-Form Image Inpainting with Gated Convolution" in out
+    assert "generator: 4,0" in out  # 4.05 M, as published
+    assert "published: " in out
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_commands_with_their_own_parsers(command, monkeypatch, capsys):
+    seen = []
+    module = pytest.importorskip(f"jaxpaint.run.{command}")
+    monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 3)
+    assert main([command, "--config", "x.py", "--config.train.steps=2"]) == 3
+    assert seen == [["--config", "x.py", "--config.train.steps=2"]]
+
+
+def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"not a checkpoint")
+    assert main(["convert", "deepfillv2", str(tmp_path / "weights.pth"), str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "weights.pth" in err
+    assert "Traceback" not in err
+    assert main(["convert", "deepfillv3", str(tmp_path / "weights.pth"), str(tmp_path / "out")]) == 2
+    assert "deepfillv3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_writes_a_checkpoint_that_load_reads(monkeypatch, capsys, tmp_path):
+    """From a conversion (stood in for) to a filled picture; what converts is tested with the converters."""
+    page = SYSTEMS["deepfillv2"]
+    batch = {"image": jnp.zeros((1, 64, 64, 3)), "mask": jnp.zeros((1, 64, 64, 1))}
+    shapes = jax.eval_shape(page.build(page.tiny).init, jax.random.key(0), batch).params["generator"]
+    rng = np.random.default_rng(0)
+    params = {"generator": jax.tree.map(lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32), shapes)}
+    weights = {"params": params, "extra": {}, "ema": {}}
+
+    def converted(system, file, *, channels=None):
+        assert (system, file, channels) == ("deepfillv2", "a.pth", "bgr")
+        return weights, dataclasses.asdict(page.tiny), "the report"
+
+    monkeypatch.setattr("jaxpaint.convert.convert", converted)
+    assert main(["convert", "deepfillv2", "a.pth", str(tmp_path / "out"), "--channels", "bgr"]) == 0
+    out = capsys.readouterr().out
+    loaded = jaxpaint.load(tmp_path / "out", devices=1)
+    assert out == f"the report\n{tmp_path / 'out'}: weights {loaded.weights_hash}\n"
+    assert (loaded.system_name, loaded.config, loaded.step) == ("deepfillv2", page.tiny, 0)
+    published = Inpainter.from_published("deepfillv2", "a.pth", channels="bgr", devices=1)
+    assert published.weights_hash == loaded.weights_hash
+    image, mask = rng.integers(0, 256, (40, 40, 3), np.uint8), np.eye(40, dtype=np.uint8)
+    np.testing.assert_array_equal(loaded.inpaint(image, mask), published.inpaint(image, mask))
+    assert main(["convert", "deepfillv2", "a.pth", str(tmp_path / "out"), "--channels", "bgr"]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+def test_load_of_nothing(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        jaxpaint.load(tmp_path / "nowhere")

@@ -1,0 +1,223 @@
+"""``jaxpaint inpaint``: files and folders, there and back, and what it refuses."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxpaint.ops.pixels import composite
+from jaxpaint.run.cli import main
+from jaxpaint.run.inpainter import Inpainter
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.train import Page, System
+from jaxpaint.types import InputError
+
+
+@dataclasses.dataclass
+class GreyConfig:
+    """Nothing to set."""
+
+
+def build_grey(config, optim=None, dtype=jnp.float32):
+    """A system that fills a hole with one colour."""
+
+    def inpaint(weights, batch, rng):
+        return composite(jnp.full_like(batch["image"], 0.5), batch["image"], batch["mask"])
+
+    return System(init=None, update=None, inpaint=inpaint, networks={})
+
+
+FILL = 191  # round((0.5 + 1) * 127.5)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs ``jaxpaint inpaint`` with the stand-in for a checkpoint: (status, stdout, stderr)."""
+    monkeypatch.setitem(SYSTEMS, "grey", Page("A colour", GreyConfig, build_grey, GreyConfig(), watch=""))
+
+    def load(path, step=None, **options):
+        if path != "good":
+            raise InputError(f"checkpoint {path} does not exist")
+        return Inpainter("grey", GreyConfig(), {"params": {}}, devices=1)
+
+    monkeypatch.setattr(Inpainter, "load", load)
+
+    def run(*arguments):
+        checkpoint = [] if "--checkpoint" in arguments else ["--checkpoint", "good"]
+        status = main(["inpaint", *map(str, arguments), *checkpoint])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of four sizes in two folders, and their masks."""
+    rng = np.random.default_rng(0)
+    for name, size in [("a.png", (40, 50)), ("b.jpg", (50, 40)), ("sub/c.webp", (33, 47)), ("sub/d.png", (100, 300))]:
+        mask = np.zeros(size, np.uint8)
+        mask[4:12, 6:20] = 255
+        for kind, array in [("in", rng.integers(0, 256, (*size, 3), np.uint8)), ("masks", mask)]:
+            path = tmp_path / kind / name
+            path = path if kind == "in" else path.with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path, **({"lossless": True} if path.suffix == ".webp" else {}))
+    return tmp_path
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def check(source, mask, result, *, dilated=0):
+    before, after, hole = pixels(source), pixels(result), pixels(mask)[..., 0] > 127
+    np.testing.assert_array_equal(after[~hole], before[~hole])
+    assert (after[hole] == FILL).all()
+
+
+def test_a_folder_in_several_buckets(command, folder):
+    status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out")
+    assert (status, err) == (0, "")
+    assert "4 of 4 pictures in" in out
+    for name, result in [
+        ("a.png", "a.png"),
+        ("b.jpg", "b.png"),
+        ("sub/c.webp", "sub/c.webp"),
+        ("sub/d.png", "sub/d.png"),
+    ]:
+        check(folder / "in" / name, (folder / "masks" / name).with_suffix(".png"), folder / "out" / result)
+    assert len([p for p in (folder / "out").rglob("*") if p.is_file()]) == 4
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_more_pictures_than_are_held_at_once(command, tmp_path, batch):
+    """Forty small pictures of two sizes through a window of few."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    mask = np.zeros((40, 40), np.uint8)
+    mask[:9, :9] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for n in range(40):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "in" / f"{n:02}.png")
+    status, out, _ = command(
+        tmp_path / "in", "--mask", tmp_path / "mask.png", "--out", tmp_path / "out", "--batch", batch
+    )
+    assert status == 0
+    assert "40 of 40 pictures" in out
+    for n in range(40):
+        check(tmp_path / "in" / f"{n:02}.png", tmp_path / "mask.png", tmp_path / "out" / f"{n:02}.png")
+
+
+def test_one_broken_file_is_named_and_the_rest_is_done(command, folder):
+    data = (folder / "in/b.jpg").read_bytes()
+    (folder / "in/b.jpg").write_bytes(data[: len(data) // 2])
+    Image.fromarray(np.zeros((20, 47, 3), np.uint8)).save(folder / "in/sub/c.webp")
+    Image.fromarray(255 * np.eye(20, 47, dtype=np.uint8)).save(folder / "masks/sub/c.png")
+    status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out")
+    assert status == 1
+    assert "2 of 4 pictures" in out
+    assert "2 failed" in out
+    assert f"error: {folder / 'in/b.jpg'}: broken or truncated picture" in err
+    assert f"error: {folder / 'in/sub/c.webp'} is 20x47x3: both sides must be 32 pixels or more" in err
+    check(folder / "in/a.png", folder / "masks/a.png", folder / "out/a.png")
+    check(folder / "in/sub/d.png", folder / "masks/sub/d.png", folder / "out/sub/d.png")
+
+
+def test_one_file_tiled_dilated_as_jpeg(command, folder):
+    status, out, err = command(
+        folder / "in/sub/d.png", "--mask", folder / "masks/sub/d.png", "--out", folder / "x.jpg",
+        "--max-pixels", 128 * 128, "--mask-dilate", 2,
+    )  # fmt: skip
+    assert (status, out) == (0, f"{folder / 'x.jpg'}\n")
+    assert "1 result(s) are written as JPEG, which changes known pixels" in err
+    assert np.abs(pixels(folder / "x.jpg")[4:10, 6:18].astype(int) - FILL).mean() < 6
+
+
+def test_results_do_not_depend_on_the_number_of_pixels_at_once(command, folder):
+    arguments = (folder / "in/sub/d.png", "--mask", folder / "masks/sub/d.png")
+    assert command(*arguments, "--out", folder / "whole.png")[0] == 0
+    assert command(*arguments, "--out", folder / "tiled.png", "--max-pixels", 128 * 128)[0] == 0
+    np.testing.assert_array_equal(pixels(folder / "whole.png"), pixels(folder / "tiled.png"))
+
+
+def test_verbose_prints_the_memory_plan_once(command, folder):
+    arguments = (folder / "in/a.png", "--mask", folder / "masks/a.png", "--out", folder / "x.png")
+    _, _, err = command(*arguments, "--verbose")
+    assert err.count("compiled 1 x 64x64 uint8 on 1 device(s): 0.00 GiB each") == 1
+    assert command(*arguments, "--overwrite")[2] == ""
+
+
+def test_the_alpha_channel_as_the_mask(command, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, (40, 40, 4), np.uint8)
+    array[..., 3] = 255
+    array[5:9, 5:9, 3] = 0
+    Image.fromarray(array).save(tmp_path / "a.png")
+    status, _, err = command(tmp_path / "a.png", "--mask-convention", "alpha", "--out", tmp_path / "b.png")
+    assert (status, err) == (0, "")
+    with Image.open(tmp_path / "b.png") as image:
+        result = np.asarray(image)
+    assert result.shape == (40, 40, 4)
+    assert (result[5:9, 5:9] == [FILL, FILL, FILL, 255]).all()
+    array[5:9, 5:9] = result[5:9, 5:9]
+    np.testing.assert_array_equal(result, array)
+
+
+def test_an_empty_mask(command, folder):
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(folder / "masks/a.png")
+    arguments = (folder / "in/a.png", "--mask", folder / "masks/a.png", "--out", folder / "x.png")
+    status, _, err = command(*arguments)
+    assert status == 1
+    assert f"{folder / 'masks/a.png'} has no hole: every pixel is known under hole-white" in err
+    status, _, _ = command(*arguments, "--allow-empty")
+    assert status == 0
+    np.testing.assert_array_equal(pixels(folder / "x.png"), pixels(folder / "in/a.png"))
+
+
+def test_a_mask_of_another_size(command, folder):
+    status, _, err = command(folder / "in/a.png", "--mask", folder / "masks/b.png", "--out", folder / "x.png")
+    assert status == 1
+    assert f"error: {folder / 'in/a.png'}: mask is 50x40 but image is 40x50: resize one of them" in err
+    assert not (folder / "x.png").exists()
+
+
+def test_a_failed_write_is_named(command, folder):
+    (folder / "out").mkdir()
+    (folder / "out/sub").write_text("in the way")
+    status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out")
+    assert status == 1
+    assert "2 of 4 pictures" in out
+    assert f"error: {folder / 'in/sub/c.webp'}" in err
+
+
+def test_nothing_is_started_where_it_would_go_wrong(command, folder):
+    def refused(*arguments):
+        status, out, err = command(*arguments)
+        assert (status, out) == (2, "")
+        return err
+
+    source, masks = folder / "in", folder / "masks"
+    assert "would replace an input" in refused(source, "--mask", masks, "--out", source, "--format", "keep")
+    assert "would replace an input" in refused(
+        source / "a.png", "--mask", masks / "a.png", "--out", masks, "--overwrite"
+    )
+    assert "nowhere does not exist" in refused(folder / "nowhere", "--mask", masks, "--out", folder / "x")
+    assert "nowhere does not exist" in refused(source, "--mask", folder / "nowhere", "--out", folder / "x")
+    assert "only with --mask-convention alpha" in refused(source, "--out", folder / "x")
+    assert "x.png looks like a file" in refused(source, "--mask", masks, "--out", folder / "x.png")
+    one = (source / "a.png", "--mask", masks / "a.png")
+    assert "contradict each other" in refused(*one, "--out", folder / "x.png", "--format", "jpeg")
+    assert "no picture format ends in '.gif'" in refused(*one, "--out", folder / "x.gif")
+    assert "--batch is 0" in refused(*one, "--out", folder / "x.png", "--batch", 0)
+    assert "checkpoint bad does not exist" in refused(*one, "--out", folder / "x.png", "--checkpoint", "bad")
+    assert command(*one, "--out", folder / "x.png")[0] == 0
+    assert "1 result(s) exist already" in refused(*one, "--out", folder / "x.png")
+    assert command(*one, "--out", folder / "x.png", "--overwrite")[0] == 0
+    (source / "a.jpg").write_bytes((source / "b.jpg").read_bytes())
+    assert "would both become" in refused(source, "--mask", masks, "--out", folder / "y")
+    (masks / "b.png").unlink()
+    assert "b.jpg" in refused(source, "--mask", masks, "--out", folder / "y", "--format", "keep")
+    (folder / "nothing").mkdir()
+    assert "holds no picture" in refused(folder / "nothing", "--mask", masks, "--out", folder / "y")
