@@ -26,7 +26,8 @@ Batch = Mapping[str, jax.Array]
 
 ``image``     b h w 3    ground truth (or, for inpainting, anything inside the hole)
 ``mask``      b h w 1    1 = hole
-``position``  b          uint32, the example's number in the global stream (training only)
+``position``  b          uint32, the example's number in the global stream, or among the pictures to inpaint:
+                         a system that draws noise draws it from ``fold_in(rng, position)``
 
 A system may ask for more entries; its page says so.
 """

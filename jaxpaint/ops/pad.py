@@ -43,3 +43,22 @@ def unpad(x: Array, height: int, width: int) -> Array:
 def round_up(size: int, multiple: int) -> int:
     """The smallest multiple that is not below `size`."""
     return -(-size // multiple) * multiple
+
+
+def bucket(size: int) -> int:
+    """The side that a side is padded to, so that pictures of many sizes share few compiled programs.
+
+    Multiples of 64 up to 512, of 128 up to 1024, of 256 up to 2048, and so on: four sides an octave. A side
+    above 256 grows by a quarter at most, one below by 63 pixels at most. It depends on nothing but the size:
+    a picture gives the same result in whatever company it comes.
+    """
+    return round_up(size, _bucket_step(size))
+
+
+def bucket_within(size: int) -> int:
+    """The largest bucket side that is not above `size` (64 or more)."""
+    return size // _bucket_step(size) * _bucket_step(size)
+
+
+def _bucket_step(size: int) -> int:
+    return max(64, 2 ** ((size - 1).bit_length() - 1) // 4)

@@ -1,0 +1,103 @@
+"""The command ``jaxpaint``. Everything heavy is imported by the sub-command that needs it."""
+
+import argparse
+import math
+import sys
+
+from jaxpaint import __version__
+from jaxpaint.types import InputError
+
+PASSED_ON = {"train": "train a system, or resume a run", "evaluate": "measure a checkpoint or a published file"}
+"""Commands with a parser of their own: ``jaxpaint train`` is ``train.py``."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 2 for bad input, 1 where a command did a part, 0 where it did all."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv and argv[0] in PASSED_ON:
+            return _pass_on(argv[0], argv[1:])
+        arguments = _parser().parse_args(argv)
+        return arguments.run(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    from jaxpaint.run import inpaint
+
+    parser = argparse.ArgumentParser(prog="jaxpaint", description="Deep image and video inpainting in JAX.")
+    parser.add_argument("--version", action="version", version=f"jaxpaint {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    about = "fill the holes of a picture or of a folder of pictures"
+    one = commands.add_parser("inpaint", help=about, description=about)
+    inpaint.add_arguments(one)
+    one.set_defaults(run=inpaint.main)
+
+    about = "turn a published file into a checkpoint (without torch)"
+    one = commands.add_parser("convert", help=about, description=about)
+    one.add_argument("system", metavar="SYSTEM")
+    one.add_argument("file", metavar="FILE", help="the file or folder, as downloaded")
+    one.add_argument("out", metavar="OUT", help="the folder of the checkpoint; it must not exist")
+    one.add_argument(
+        "--channels",
+        choices=("rgb", "bgr"),
+        help="colour order of the stored weights; default: that of this kind of file",
+    )
+    one.set_defaults(run=_convert)
+
+    about = "list the systems, their networks and the published files that can be converted"
+    one = commands.add_parser("systems", help=about, description=about)
+    one.set_defaults(run=_systems)
+
+    for name, about in PASSED_ON.items():
+        commands.add_parser(name, help=f"{about}: see jaxpaint {name} --help", add_help=False)
+    return parser
+
+
+def _pass_on(command: str, argv: list[str]) -> int:
+    if command == "train":
+        from jaxpaint.run.train import main
+    else:
+        from jaxpaint.run.evaluate import main
+    return main(argv) or 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from jaxpaint.convert import convert
+    from jaxpaint.io.checkpoint_folder import CheckpointError
+    from jaxpaint.io.weights import save_weights
+    from jaxpaint.run.config import Experiment, from_dict, to_dict
+
+    weights, fields, report = convert(arguments.system, arguments.file, channels=arguments.channels)
+    experiment: Experiment = from_dict({"system": arguments.system, "model": fields})
+    try:
+        name = save_weights(arguments.out, weights, to_dict(experiment))
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
+    print(report)
+    print(f"{arguments.out}: weights {name}")
+    return 0
+
+
+def _systems(arguments: argparse.Namespace) -> int:
+    import jax
+    import jax.numpy as jnp
+
+    from jaxpaint.convert import CONVERSIONS
+    from jaxpaint.systems import SYSTEMS
+
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32),
+        "mask": jax.ShapeDtypeStruct((1, 256, 256, 1), jnp.float32),
+    }
+    for name, page in sorted(SYSTEMS.items()):
+        state = jax.eval_shape(page.build(page.config()).init, jax.random.key(0), batch)
+        print(f"{name}\n  {page.title}")
+        for network, params in state.params.items():
+            print(f"  {network}: {sum(math.prod(x.shape) for x in jax.tree.leaves(params)):,} parameters")
+        for file in CONVERSIONS[name].files if name in CONVERSIONS else ():
+            print(f"  published: {file.name}: {file.note}" + (f" {file.url}" if file.url else ""))
+    return 0
