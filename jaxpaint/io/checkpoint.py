@@ -8,7 +8,7 @@ On many processes every method must be called by all of them, with one shared fi
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Self
 
 import jax
@@ -187,9 +187,7 @@ class Checkpoints:
         """`wait`; nothing else has to be given back."""
         self._finish()
 
-    def restore(
-        self, abstract_items: Mapping[str, PyTree], *, check: Callable[[dict], None] | None = None
-    ) -> Restored | None:
+    def restore(self, abstract_items: Mapping[str, PyTree]) -> Restored | None:
         """Loads the newest good step, going back over broken ones, each of which is reported.
 
         Nothing on disk is changed. The first `save` afterwards renames the broken steps to
@@ -198,7 +196,6 @@ class Checkpoints:
         Args:
           abstract_items: by item, a tree of ``jax.ShapeDtypeStruct``; their shardings say where the
             arrays go, whatever devices wrote them (without one: the first device).
-          check: is given the config before any array is read, and may refuse it by raising.
 
         Returns:
           None where the directory has no step at all.
@@ -215,8 +212,6 @@ class Checkpoints:
             try:
                 record = folders.read_record(self._path(step))
                 config = folders.read_config(self._path(step), record)
-                if check is not None:
-                    check(config)
                 items = folders.read_items(self._path(step), record, abstract)
             except Broken as error:
                 report_broken(self._path(step), str(error))

@@ -66,7 +66,7 @@ def write(path: epath.Path, step: int, items: Mapping[str, PyTree], config: dict
       A response whose ``result()`` waits until the checkpoint is complete and raises what went wrong.
     """
     try:
-        text = json.dumps(config, sort_keys=True)
+        config = json.loads(json.dumps(config))  # as it will be read: lists for tuples, strings for keys
     except TypeError as error:
         raise InputError(f"the config cannot be written as JSON: {error}") from error
     items = {name: jax.tree.map(_as_array, tree) for name, tree in items.items()}
@@ -79,11 +79,12 @@ def write(path: epath.Path, step: int, items: Mapping[str, PyTree], config: dict
         "leaves": {
             item: {n: [list(x.shape), x.dtype, x.sum] for n, x in group.items()} for item, group in leaves.items()
         },
-        "config": _sha(text),
+        "config": _sha(json.dumps(config, sort_keys=True)),
         "metrics": finite(metrics or {}),
     }
+    note["check"] = _sha(json.dumps(note, sort_keys=True))
     with _context():
-        return ocp.save_checkpointables_async(path, {**items, "config": json.loads(text), "record": note})
+        return ocp.save_checkpointables_async(path, {**items, "config": config, "record": note})
 
 
 def finite(metrics: Mapping) -> dict[str, float | None]:
@@ -97,6 +98,8 @@ def read_record(path: epath.Path) -> Record:
 
     def read():
         note = _load(path, "record", None)
+        if note.pop("check") != _sha(json.dumps(note, sort_keys=True)):
+            raise Broken("it differs from what was saved")
         leaves = {
             item: {name: Leaf(tuple(shape), dtype, total) for name, (shape, dtype, total) in group.items()}
             for item, group in note["leaves"].items()

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpaint.data import open_source, stream
+from jaxpaint.data import open_source, specification, stream
 from jaxpaint.io.checkpoint import FOLDER, Checkpoints
 from jaxpaint.io.warm_start import warm_start
 from jaxpaint.io.weights import restore_weights
@@ -68,7 +68,10 @@ def train(
     page = SYSTEMS[experiment.system]
     system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
     init, step = training_step(system, experiment.masks)
-    program = compile_step(init, step, _abstract_batch(experiment), mesh, settings.mode)
+    source = open_source(experiment.data)
+    batch_shapes = specification(experiment.data, source, settings.batch)
+    abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes.items()}
+    program = compile_step(init, step, abstract, mesh, settings.mode)
     say(f"{experiment.system}: {page.title}")
     say(report.parameter_table(program.abstract.params))
     say(report.cost_lines(program, mesh.size))
@@ -76,7 +79,6 @@ def train(
     best = experiment.validation.best if experiment.validation.every else ""
     with Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
         state, first = _start(experiment, program, checkpoints, resume, init_from, say)
-        source = open_source(experiment.data)
         batches = stream(
             experiment.data,
             batch=settings.batch,
@@ -84,6 +86,7 @@ def train(
             start_step=first,
             process=jax.process_index(),
             processes=jax.process_count(),
+            source=source,
         )
         say(f"data: {source.name}, {len(source):,} pictures; steps {first:,} to {settings.steps:,}")
         log = Log(workdir, active=jax.process_index() == 0)
@@ -140,15 +143,6 @@ def train(
         return program.gather(state)
 
 
-def _abstract_batch(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
-    """The global batch as the host gives it."""
-    batch, (height, width) = experiment.train.batch, experiment.data.size
-    shapes = {"image": ((batch, height, width, 3), jnp.uint8), "position": ((batch,), jnp.uint32)}
-    if experiment.data.masks:
-        shapes["mask"] = ((batch, height, width, 1), jnp.uint8)
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
-
-
 def _start(
     experiment: Experiment,
     program: Program,
@@ -165,7 +159,8 @@ def _start(
             "choose another --workdir, or leave --no-resume away to go on"
         )
     if latest is not None:
-        restored = checkpoints.restore(program.abstract.items(), check=lambda config: _same_system(experiment, config))
+        _check_same_system(experiment, checkpoints.config())
+        restored = checkpoints.restore(program.abstract.items())
         say(f"resumed from step {restored.step:,} in {checkpoints.directory}")
         if init_from:
             say(f"--init-from {init_from} is not used: the run resumes")
@@ -182,11 +177,11 @@ def _start(
     return state, 0
 
 
-def _same_system(experiment: Experiment, config: dict[str, Any]) -> None:
-    """Refuses to resume from a checkpoint of another system or network."""
+def _check_same_system(experiment: Experiment, config: dict[str, Any] | None) -> None:
+    """Refuses to resume from a checkpoint of another system or network; None, no readable config, is left to restore."""
     now = to_dict(experiment)
     for part in ("system", "model"):
-        if config.get(part) != now[part]:
+        if config is not None and config.get(part) != now[part]:
             raise InputError(
                 f"the workdir's checkpoint is of another system: its {part} is {config.get(part)!r}, the config's is "
                 f"{now[part]!r}. Choose another --workdir; --init-from takes over the weights that fit"

@@ -44,7 +44,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs training; returns the exit status: 0 done or stopped by a signal, 2 bad input, 3 not finite."""
+    """Runs training; returns the exit status: 0 done or stopped by a signal, 1 a checkpoint could not be stored,
+    2 bad input, 3 not finite."""
     arguments, overrides = parse(sys.argv[1:] if argv is None else argv)
     # Heavy imports come after the arguments are known to be good.
     from jaxpaint.run.config import load
@@ -52,8 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         experiment = load(arguments.config, overrides)
+        from jaxpaint.io.checkpoint_folder import CheckpointError
         from jaxpaint.run.loop import train
-
+    except InputError as error:
+        return _failed(error, 2)
+    try:
         workdir = arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem
         train(
             experiment,
@@ -64,9 +68,14 @@ def main(argv: list[str] | None = None) -> int:
             say=lambda line: print(line, flush=True),
         )
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(error, 2)
+    except CheckpointError as error:
+        return _failed(error, 1)
     except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
+        return _failed(error, 3)
     return 0
+
+
+def _failed(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

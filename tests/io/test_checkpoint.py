@@ -190,6 +190,11 @@ def spoil_record(step):
     path.write_text(path.read_text()[:-40])
 
 
+def edit_record(step):
+    path = step / "record" / "data.json"
+    path.write_text(path.read_text().replace("judge", "jadge"))
+
+
 def remove_item(step):
     shutil.rmtree(step / "train")
 
@@ -217,6 +222,7 @@ def edit_config(step):
         (remove_data, r"^weights: .*DATA_LOSS.*params\.generator\.conv\.kernel"),
         (remove_metadata, "missing the checkpoint metadata file"),
         (spoil_record, "^record: JSONDecodeError"),
+        (edit_record, "^record: it differs"),
         (remove_item, "^train: .*not found in the checkpoint"),
         (remove_index, "^weights: .*_METADATA"),
         (empty, "the folder is empty"),
@@ -287,6 +293,12 @@ def test_directory_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         Checkpoints(tmp_path / "file")
+
+
+def test_config_comes_back_as_json(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"weights": {"params": {"x": jnp.ones(4)}}}, {"sizes": (1, 2), "by": {9: "a", 10: "b"}})
+        assert checkpoints.config() == {"sizes": [1, 2], "by": {"9": "a", "10": "b"}}
 
 
 def test_config_must_be_json(tmp_path):

@@ -55,7 +55,9 @@ def test_every_picture_has_its_own_mask():
     mask = mask.at[1].set(0)
     both = contextual_attention(f, b, mask)
     for i in range(2):
-        np.testing.assert_allclose(both[i : i + 1], contextual_attention(f[i : i + 1], b[i : i + 1], mask[i : i + 1]), atol=1e-5)
+        np.testing.assert_allclose(
+            both[i : i + 1], contextual_attention(f[i : i + 1], b[i : i + 1], mask[i : i + 1]), atol=1e-5
+        )
 
 
 def test_indivisible_size():

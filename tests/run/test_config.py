@@ -109,7 +109,9 @@ def test_convert_choices():
 
 
 def test_the_command_line():
-    arguments, overrides = parse(["--config=c.py", "--config.optim.lr=1e-3", "--config.train.steps", "5", "--no-resume"])
+    arguments, overrides = parse(
+        ["--config=c.py", "--config.optim.lr=1e-3", "--config.train.steps", "5", "--no-resume"]
+    )
     assert arguments.config == "c.py" and not arguments.resume
     assert overrides == {"optim.lr": "1e-3", "train.steps": "5"}
     with pytest.raises(SystemExit):

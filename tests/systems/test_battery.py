@@ -150,7 +150,9 @@ def test_eight_devices_equal_one(name, mode):
     for number, (a, b) in enumerate(zip(one, eight, strict=True)):
         tolerance = 1e-5 if number == 0 else 1e-3
         for term in a:
-            np.testing.assert_allclose(b[term], a[term], rtol=tolerance, atol=tolerance, err_msg=f"{term}, step {number}")
+            np.testing.assert_allclose(
+                b[term], a[term], rtol=tolerance, atol=tolerance, err_msg=f"{term}, step {number}"
+            )
 
 
 @systems
