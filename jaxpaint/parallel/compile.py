@@ -59,9 +59,13 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
     """
     check_batch(jax.tree.leaves(batch)[0].shape[0], mesh.size)
     whole = replicated(mesh)
-    born = jax.jit(
-        lambda rng: init(rng, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch)), out_shardings=whole
-    )
+    # A hundred random draws take XLA half a minute to optimise on a CPU, and run once: they are not optimised.
+    options = {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None
+
+    def first(rng):
+        return init(rng, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch))
+
+    born = jax.jit(first, out_shardings=whole, compiler_options=options)
     shapes = jax.eval_shape(born, jax.random.key(0))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
     started = time.perf_counter()

@@ -138,6 +138,8 @@ def train(
             batches.close()
             log.close()
         checkpoints.wait()
+        if batches.broken:
+            say(f"{len(batches.broken)} broken files were replaced by others: {', '.join(sorted(batches.broken))}")
         if saved is None:
             say(f"nothing to do: train.steps is {settings.steps}")
         return program.gather(state)
@@ -178,7 +180,7 @@ def _start(
 
 
 def _check_same_system(experiment: Experiment, config: dict[str, Any] | None) -> None:
-    """Refuses to resume from a checkpoint of another system or network; None, no readable config, is left to restore."""
+    """Refuses to resume from a checkpoint of another system or network. None, no readable config, is restore's matter."""
     now = to_dict(experiment)
     for part in ("system", "model"):
         if config is not None and config.get(part) != now[part]:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxpaint.data.config import Data
-from jaxpaint.data.demo import picture
+from jaxpaint.data import Data, DemoSource
 from jaxpaint.io.checkpoint import Checkpoints
 from jaxpaint.ops.masks import Masks
 from jaxpaint.parallel.compile import compile_step
@@ -27,10 +26,15 @@ MASKS = Masks()
 OPTIM = Optim(lr=2e-3)
 
 
+def pictures(first: int, count: int, height: int, width: int) -> np.ndarray:
+    source = DemoSource((height, width), first + count, split="battery")
+    return np.stack([source.picture(i) for i in range(first, first + count)])
+
+
 @functools.cache
 def host_batch(number: int = 0) -> dict[str, np.ndarray]:
     positions = np.arange(number * BATCH, (number + 1) * BATCH, dtype=np.uint32)
-    return {"image": np.stack([picture(1, int(p), SIZE, SIZE) for p in positions]), "position": positions}
+    return {"image": pictures(number * BATCH, BATCH, SIZE, SIZE), "position": positions}
 
 
 @functools.cache
@@ -50,27 +54,32 @@ def compiled(name: str, devices: int = 1, mode: str = "jit"):
 def inpainted(name: str, height: int, width: int, dtype: str = "float32"):
     """(batch, result of the system's inpaint with its first weights)."""
     state = first_state(name)
-    image = np.stack([picture(2, i, height, width) for i in range(2)])
-    batch = ready({"image": image, "position": np.arange(2, dtype=np.uint32)}, MASKS, KEY)
+    batch = ready({"image": pictures(0, 2, height, width), "position": np.arange(2, dtype=np.uint32)}, MASKS, KEY)
     return batch, jax.jit(built(name, dtype).inpaint)(state.weights, batch, KEY)
+
+
+def fresh(name: str, devices: int = 1, mode: str = "jit"):
+    """(program, first state as its step takes it). Every program begins alike."""
+    program = compiled(name, devices, mode)
+    return program, program.begin(KEY)
 
 
 @functools.cache
 def first_state(name: str) -> State:
-    return jax.device_get(compiled(name).begin(KEY))
+    """One that is never donated."""
+    return jax.tree.map(jnp.copy, fresh(name)[1])
 
 
 @functools.cache
 def ran(name: str, devices: int = 1, mode: str = "jit", repeat: int = 0):
     """(state, metrics of every step) after `STEPS` steps of different batches. `repeat` tells runs apart."""
     del repeat
-    program = compiled(name, devices, mode)
-    state = program.scatter(jax.device_put(first_state(name), jax.tree.map(lambda x: x.sharding, program.abstract)))
+    program, state = fresh(name, devices, mode)
     history = []
     for number in range(STEPS):
         state, metrics = program.step(state, program.place(host_batch(number)))
         history.append(jax.device_get(metrics))
-    return jax.device_get(program.gather(state)), history
+    return jax.tree.map(jnp.copy, program.gather(state)), history
 
 
 def leaves(tree) -> list[np.ndarray]:
@@ -102,9 +111,8 @@ def test_steps_are_finite_and_move_every_player(name):
 
 @systems
 def test_loss_falls_on_one_batch(name):
-    program, watch = compiled(name), SYSTEMS[name].watch
-    state = jax.device_put(first_state(name))
-    values = []
+    program, state = fresh(name)
+    watch, values = SYSTEMS[name].watch, []
     for _ in range(20):
         # The same positions, so the same masks too.
         state, metrics = program.step(state, program.place(host_batch()))
@@ -132,8 +140,7 @@ def test_traced_once(name):
 
 @systems
 def test_state_is_donated(name):
-    program = compiled(name)
-    state = program.begin(KEY)
+    program, state = fresh(name)
     size = sum(x.nbytes for x in leaves(state))
     assert program.compiled.memory_analysis().alias_size_in_bytes >= 0.99 * size
     program.step(state, program.place(host_batch()))
@@ -159,7 +166,7 @@ def test_eight_devices_equal_one(name, mode):
 def test_checkpoint_round_trip(name, tmp_path):
     program = compiled(name)
     state, _ = ran(name)
-    placed = jax.device_put(state, jax.tree.map(lambda x: x.sharding, program.abstract))
+    placed = jax.tree.map(jnp.copy, state)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(STEPS, placed.items(), {"system": name})
         checkpoints.wait()
@@ -213,13 +220,18 @@ def test_networks_run_as_nnx(name):
     for network, (module, inputs) in built(name).networks.items():
         arguments = inputs(batch)
         variables = weights.variables(network)
-        expected, _ = module.apply(variables, *arguments)
-        wrapped = nnx.bridge.lazy_init(nnx.bridge.ToNNX(module, rngs=nnx.Rngs(0)), *arguments)
-        attributes = nnx.bridge.linen_vars_to_nnx_attrs(variables)
-        for key, value in attributes.items():
-            setattr(wrapped, key, nnx.data(value))
-        result, _ = wrapped(*arguments)
-        np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+        expected, _ = jax.jit(module.apply)(variables, *arguments)
+        blank = nnx.eval_shape(
+            lambda m=module, a=arguments: nnx.bridge.lazy_init(nnx.bridge.ToNNX(m, rngs=nnx.Rngs(0)), *a)
+        )
+        filled = nnx.to_flat_state(nnx.state(blank, nnx.Not(nnx.RngState)))
+        for path, variable in filled:
+            collection = "params" if isinstance(variable, nnx.Param) else type(variable).__name__
+            variable.set_value(functools.reduce(lambda tree, key: tree[key], path, variables[collection]))
+        assert len(filled) == len(jax.tree.leaves(variables))
+        nnx.update(blank, nnx.from_flat_state(filled))
+        result, _ = nnx.jit(lambda m, *a: m(*a))(blank, *arguments)
+        np.testing.assert_allclose(np.asarray(result), np.asarray(expected), atol=1e-6)
 
 
 def test_the_battery_has_systems():
