@@ -21,7 +21,7 @@ def get_config() -> Experiment:
     steps = 3000
     return Experiment(
         system="deepfillv2",
-        model=Config(width=16, discriminator_width=16, adversarial_weight=0.001),
+        model=Config(width=16, discriminator_width=16, gain=3.0, adversarial_weight=0.001),
         optim=Optim(lr=1e-3, b1=0.5, schedule="cosine", warmup_steps=100, decay_steps=steps),
         data=Data(source="folder", path="data/bsds500/train", size=(96, 96), fit="shorter", flip=True),
         masks=Masks(family="deepfillv2"),

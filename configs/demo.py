@@ -18,7 +18,7 @@ def get_config() -> Experiment:
     size = (64, 64)
     return Experiment(
         system="deepfillv2",
-        model=Config(width=16, discriminator_width=16, adversarial_weight=0.01),
+        model=Config(width=16, discriminator_width=16, gain=3.0, adversarial_weight=0.001),
         optim=Optim(lr=1e-3, b1=0.5),
         data=Data(source="demo", size=size),
         masks=Masks(family="deepfillv2"),

@@ -46,6 +46,7 @@ class Generator(nn.Module):
     softmax_scale:  the attention's sharpness
     fuse:           the attention's propagation
     guide_channels: channels of an optional guide (sketch) that the coarse stage sees: 0 or 1 as published
+    gain:           of the gated layers' kernels at the start (see `jaxpaint.nn.GatedConv`); 1 as released
     dtype:          of the activations
     """
 
@@ -54,6 +55,7 @@ class Generator(nn.Module):
     softmax_scale: float = 10.0
     fuse: bool = True
     guide_channels: int = 0
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -104,7 +106,7 @@ class Generator(nn.Module):
     def _gated(self, x, name: str, multiple: float, out: dict, **options) -> jax.Array:
         """A gated layer of ``multiple * width / 2`` channels, keeping its pre-activation."""
         layer = GatedUpConv if name.endswith("upsample") else GatedConv
-        y, inner = layer(int(multiple * self.width / 2), dtype=self.dtype, name=name, **options)(x)
+        y, inner = layer(int(multiple * self.width / 2), gain=self.gain, dtype=self.dtype, name=name, **options)(x)
         out[name.split("_")[0] + "_pre"] = inner["pre"]
         return y
 
