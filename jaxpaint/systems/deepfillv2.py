@@ -127,6 +127,6 @@ PAGE = Page(
     title="Free-Form Image Inpainting with Gated Convolution (DeepFillv2), ICCV 2019, arXiv 1806.03589",
     config=Config,
     build=build,
-    tiny=Config(width=8, discriminator_width=4, gain=3.0),
+    tiny=Config(width=8, discriminator_width=4, gain=2.5),
     watch="generator/l1",
 )

@@ -23,7 +23,9 @@ from jaxpaint.train import Optim, State
 BATCH, SIZE, STEPS = 8, 64, 5
 KEY = jax.random.key(7)
 MASKS = Masks()
-OPTIM = Optim(lr=2e-3)
+# With Adam's usual eps of 1e-8 the first update is the gradient's sign, and a gradient of rounding errors moves a
+# parameter as far as any other: runs that add in another order part. With 1e-3 the update is smooth in the gradient.
+OPTIM = Optim(lr=2e-3, b1=0.5, eps=1e-3)
 
 
 def pictures(first: int, count: int, height: int, width: int) -> np.ndarray:
@@ -117,7 +119,7 @@ def test_loss_falls_on_one_batch(name):
         # The same positions, so the same masks too.
         state, metrics = program.step(state, program.place(host_batch()))
         values.append(float(metrics[watch]))
-    assert np.mean(values[-3:]) < 0.9 * values[0], values
+    assert np.mean(values[-5:]) < 0.9 * values[0], values
 
 
 @systems
@@ -150,16 +152,13 @@ def test_state_is_donated(name):
 @systems
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_eight_devices_equal_one(name, mode):
-    """Losses and gradient norms of five steps. Sums over the batch are taken in another order: float32 rounding
-    (1e-7 relative), which Adam's division by small second moments amplifies from step to step."""
+    """Losses and gradient norms of five steps. Sums over the batch are taken in another order: float32 rounding, 1e-7
+    relative, grows by what a step amplifies (about lr / eps = 2), so five steps stay well within 1e-4."""
     _, one = ran(name)
     _, eight = ran(name, 8, mode)
     for number, (a, b) in enumerate(zip(one, eight, strict=True)):
-        tolerance = 1e-5 if number == 0 else 1e-3
         for term in a:
-            np.testing.assert_allclose(
-                b[term], a[term], rtol=tolerance, atol=tolerance, err_msg=f"{term}, step {number}"
-            )
+            np.testing.assert_allclose(b[term], a[term], rtol=1e-4, atol=1e-6, err_msg=f"{term}, step {number}")
 
 
 @systems
