@@ -1,6 +1,5 @@
 """The training loop, to be read from top to bottom."""
 
-import logging
 import pathlib
 import time
 from collections.abc import Callable
@@ -27,8 +26,6 @@ from jaxpaint.run.validate import Validator
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import State, compute_dtype
 from jaxpaint.types import InputError
-
-logger = logging.getLogger(__name__)
 
 PROFILED = range(5, 10)
 """The steps after the start of a run that ``--profile`` traces: compiled, and past the first of everything."""
@@ -180,7 +177,7 @@ def _start(
 
 
 def _check_same_system(experiment: Experiment, config: dict[str, Any] | None) -> None:
-    """Refuses to resume from a checkpoint of another system or network. None, no readable config, is restore's matter."""
+    """Refuses to resume from a checkpoint of another system or network. Without a readable config, restore decides."""
     now = to_dict(experiment)
     for part in ("system", "model"):
         if config is not None and config.get(part) != now[part]:

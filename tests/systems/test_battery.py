@@ -22,7 +22,7 @@ from jaxpaint.train import Optim, State
 
 BATCH, SIZE, STEPS = 8, 64, 5
 KEY = jax.random.key(7)
-MASKS = Masks()
+MASKS = Masks("box")
 # With Adam's usual eps of 1e-8 the first update is the gradient's sign, and a gradient of rounding errors moves a
 # parameter as far as any other: runs that add in another order part. With 1e-3 the update is smooth in the gradient.
 OPTIM = Optim(lr=2e-3, b1=0.5, eps=1e-3)
