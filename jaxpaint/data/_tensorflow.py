@@ -12,6 +12,7 @@ def tensorflow():
       InputError: TensorFlow is not installed; says what to install, and what works without.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its greeting ignores every log level; input has no use for it
     try:
         import tensorflow as tf
     except ImportError as error:

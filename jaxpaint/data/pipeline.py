@@ -1,6 +1,7 @@
 """`open_source` and `stream`: from a `Data` to batches."""
 
 import os
+import weakref
 from collections.abc import Iterator
 from typing import get_args, get_type_hints
 
@@ -51,21 +52,20 @@ class Stream:
 
     source: what `open_source` gave
     broken: name -> reason of the broken pictures met so far, by this process
+    close:  ends the work in the background. Letting go of the stream does the same, and so does the end of the program:
+            TensorFlow's threads call Python, and would wait for ever for an interpreter that is on its way out.
     """
 
     def __init__(self, source, broken: Broken, batches: Iterator):
         self.source, self.broken = source, broken.reasons
         self._batches = batches
+        self.close = weakref.finalize(self, batches.close)
 
     def __iter__(self):
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
         return next(self._batches)
-
-    def close(self) -> None:
-        """Ends the work in the background. Letting go of the stream does the same."""
-        self._batches.close()
 
 
 def stream(

@@ -310,6 +310,9 @@ def all_broken(directory: epath.Path, skipped: list[Skipped]) -> str:
 
 def _delete(path: epath.Path) -> None:
     """Deletes a step such that a kill in between leaves no torn step behind."""
+    if not path.exists():
+        log.warning("checkpoint %s has been deleted by somebody else", path)
+        return
     if not folders.remote(path):
         path = path.rename(path.parent / f"{path.name}{folders.TEMPORARY}-deleted")
     path.rmtree()

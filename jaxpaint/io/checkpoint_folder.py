@@ -32,6 +32,9 @@ from jaxpaint.types import InputError, PyTree
 TEMPORARY = ".orbax-checkpoint-tmp"
 """In the name of a folder that Orbax has not finished."""
 
+COMPLETE = "_CHECKPOINT_METADATA"
+"""A file that every checkpoint has."""
+
 # What goes wrong in the machine rather than in a checkpoint: never a reason to go back to an older step.
 MACHINE_TROUBLE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "getpwuid()")
 
@@ -98,7 +101,7 @@ def read_record(path: epath.Path) -> Record:
 
     def read():
         note = _load(path, "record", None)
-        if note.pop("check") != _sha(json.dumps(note, sort_keys=True)):
+        if note.pop("check", None) != _sha(json.dumps(note, sort_keys=True)):
             raise Broken("it differs from what was saved")
         leaves = {
             item: {name: Leaf(tuple(shape), dtype, total) for name, (shape, dtype, total) in group.items()}
@@ -108,6 +111,8 @@ def read_record(path: epath.Path) -> Record:
 
     if not any(path.iterdir()):
         raise Broken("the folder is empty")
+    if not (path / COMPLETE).exists():
+        raise Broken(f"the folder is incomplete: {COMPLETE} is missing")
     try:
         return _attempt(read)
     except Broken as error:

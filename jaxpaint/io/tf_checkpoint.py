@@ -50,6 +50,9 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       InputError: if there is no checkpoint, or it is damaged.
     """
     prefix = find(path)
+    # TensorFlow greets on stderr: with its log level, and about oneDNN at every level while that is on.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     try:

@@ -139,7 +139,8 @@ def picture_metric(
                     pending.append(None)
                 else:
                     pending.append(compiled(*map(pad, (prediction, target, mask)), height, width))
-        return {region: [_value(values, region) for values in pending] for region in regions}
+        measured = jax.device_get(pending)
+        return {region: [_value(values, region) for values in measured] for region in regions}
 
     def init():
         return {region: Mean() for region in regions}

@@ -31,6 +31,7 @@ from flax import linen as nn
 
 from jaxpaint.nn import GatedConv, GatedUpConv, SpectralConv
 from jaxpaint.ops.attend import contextual_attention
+from jaxpaint.ops.pixels import composite
 from jaxpaint.ops.resize import nearest_align_corners
 from jaxpaint.types import InputError
 
@@ -83,14 +84,14 @@ class Generator(nn.Module):
             )
         out: dict[str, jax.Array] = {}
         mask = mask.astype(jnp.float32)
-        known = image * (1 - mask)
+        known = jnp.where(mask > 0.5, 0.0, image)  # a select: not even a NaN gets out of the hole
         guides = [] if guide is None else [guide * mask]
         x = jnp.concatenate([known, *guides, jnp.ones_like(mask), mask], axis=-1)
 
         stage1 = self._decode(self._dilate(self._encode(x, "", (1, 2, 2, 4), out), "", out), "conv", out)
         out["stage1"] = stage1
 
-        x = stage1 * mask + known * (1 - mask)
+        x = composite(stage1, known, mask)
         convolved = self._dilate(self._encode(x, "x", (1, 1, 2, 2), out), "x", out)
         attended = self._encode(x, "pm", (1, 1, 2, 4), out)
         small = nearest_align_corners(mask, *attended.shape[1:3])

@@ -52,4 +52,5 @@ class SpectralConv(nn.Module):
 
 
 def _l2(x: jax.Array) -> jax.Array:
-    return x / (jnp.sqrt(jnp.sum(jnp.square(x))) + 1e-12)
+    # The maximum is inside: the slope of a root at zero is infinite.
+    return x / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x)), 1e-24))

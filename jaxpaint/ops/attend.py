@@ -15,6 +15,9 @@ from jaxpaint.ops.patches import add_patches, extract_patches
 from jaxpaint.ops.resize import nearest_align_corners
 from jaxpaint.types import InputError
 
+LEAST_PER_PICTURE = 2**20
+"""Scores of one picture that are made at a time whatever the batch: those of a 256x256 picture."""
+
 
 def contextual_attention(
     foreground: jax.Array,
@@ -38,7 +41,8 @@ def contextual_attention(
       softmax_scale: the sharpness λ of the softmax over patches
       fuse: add the scores of neighbours in the same displacement (the paper's attention propagation),
         first along rows, then along columns; at the ends of a line it runs on in the next, as released
-      chunk_elements: scores held at a time, over the batch (16 M take 64 MiB in float32)
+      chunk_elements: scores held at a time, over the batch (16 M take 64 MiB in float32). A batch of more than 16
+        pictures may hold 2**20 of each: under a mesh it is the batch of all devices, which share the memory
 
     Returns:
       b h w c, in the foreground's type; scores, softmax and norms are float32. Patches that touch the hole get no
@@ -58,8 +62,10 @@ def contextual_attention(
     key_height, key_width = background.shape[1] // rate, background.shape[2] // rate
     queries = extract_patches(nearest_align_corners(foreground, height, width), kernel)
     keys = extract_patches(nearest_align_corners(background, key_height, key_width), kernel).astype(jnp.float32)
-    norm = jnp.sqrt(jnp.sum(jnp.square(keys), axis=(3, 4, 5), keepdims=True))
-    keys = (keys / jnp.maximum(norm, 1e-4)).astype(queries.dtype)
+    # max(norm, 1e-4), with the maximum inside: the slope of a root at zero is infinite, and features after a ReLU have
+    # patches that are zero all over.
+    norm = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(keys), axis=(3, 4, 5), keepdims=True), 1e-8))
+    keys = (keys / norm).astype(queries.dtype)
     values = extract_patches(background, 2 * rate, rate)
     if mask is None:
         known = jnp.ones((batch, key_height * key_width), jnp.float32)
@@ -68,7 +74,8 @@ def contextual_attention(
         known = (jnp.max(holes, axis=(3, 4, 5)) == 0).astype(jnp.float32).reshape(mask.shape[0], -1)
         known = jnp.broadcast_to(known, (batch, known.shape[1]))
 
-    rows = _rows_per_chunk(height, width * key_height * key_width * batch, chunk_elements)
+    budget = max(chunk_elements // batch, min(chunk_elements, LEAST_PER_PICTURE))
+    rows = _rows_per_chunk(height, width * key_height * key_width, budget)
 
     def one(queries, keys, values, known):
         """One picture: (n d), (m d), (m e), (m) -> n e."""

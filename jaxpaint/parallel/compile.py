@@ -1,8 +1,10 @@
 """One training step, compiled ahead for a mesh: with jit (the default) or with pmap.
 
-Both run the same ``step(state, batch, *, axis=None)``. Under jit the batch is split over the mesh, the state is
-replicated, and the compiler puts in the reductions; under pmap every device runs the step on its share and
-``axis`` names the axis over which gradients are averaged. The state is donated: its memory becomes the new state's.
+Both run the same ``step(state, batch, *, axis=None)``, on a state that is replicated and a batch that is split over
+the mesh. Under jit the step sees the whole batch and the compiler puts in the reductions; under pmap every device runs
+the step on its share, and ``axis`` names the axis over which gradients are averaged. The state is donated: its memory
+becomes the new state's. Over several processes there is jit alone: what pmap compiles ahead of time cannot be called
+there (JAX's own limit).
 """
 
 import functools
@@ -12,11 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxpaint.parallel.mesh import DATA, check_batch, place, replicated, split
-from jaxpaint.types import PyTree
+from jaxpaint.types import InputError, PyTree
 
 Mode = Literal["jit", "pmap"]
 
@@ -27,9 +28,7 @@ class Program(NamedTuple):
     step:     (state, batch) -> (state, metrics). The given state is donated: never use it again.
     begin:    rng -> the first state, made on the devices
     place:    this process's share of a batch (NumPy) -> what `step` takes
-    gather:   the state as `step` has it -> one logical copy, what a checkpoint holds
-    scatter:  the inverse of `gather`
-    abstract: shapes, types and shardings of `gather`'s result: what a checkpoint is restored into
+    abstract: shapes, types and shardings of the state: what a checkpoint is restored into
     compiled: the compiled step: ``memory_analysis()``, ``cost_analysis()``, ``as_text()``
     seconds:  what compiling took
     """
@@ -37,8 +36,6 @@ class Program(NamedTuple):
     step: Callable
     begin: Callable
     place: Callable
-    gather: Callable
-    scatter: Callable
     abstract: PyTree
     compiled: Any
     seconds: float
@@ -55,8 +52,10 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
       mode: "jit" or "pmap"
 
     Raises:
-      InputError: if the batch does not divide over the mesh.
+      InputError: if the batch does not divide over the mesh, or there are several processes under pmap.
     """
+    if mode == "pmap" and jax.process_count() > 1:
+        raise InputError(f"mode is 'pmap', which runs on one process, and there are {jax.process_count()}: use 'jit'")
     check_batch(jax.tree.leaves(batch)[0].shape[0], mesh.size)
     whole = replicated(mesh)
     # A hundred random draws take XLA half a minute to optimise on a CPU, and run once: they are not optimised.
@@ -68,52 +67,35 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
     born = jax.jit(first, out_shardings=whole, compiler_options=options)
     shapes = jax.eval_shape(born, jax.random.key(0))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+    share = split(mesh)
     started = time.perf_counter()
     if mode == "jit":
-        share = split(mesh)
         jitted = jax.jit(step, in_shardings=(whole, share), out_shardings=(whole, whole), donate_argnums=0)
         compiled = jitted.lower(shapes, batch).compile()
-        program = Program(
-            step=compiled,
-            begin=born,
-            place=functools.partial(place, sharding=share),
-            gather=lambda state: state,
-            scatter=lambda state: state,
-            abstract=abstract,
-            compiled=compiled,
-            seconds=0.0,
-        )
+        placed = functools.partial(place, sharding=share)
     else:
-        devices = list(mesh.devices.flat)
-        mapped = jax.pmap(functools.partial(step, axis=DATA), axis_name=DATA, devices=devices, donate_argnums=0)
-
-        def stack(x):
-            """The abstract value of a leaf copied to (or already split over) the devices."""
-            return jax.ShapeDtypeStruct((len(devices), *x.shape), x.dtype)
-
+        count = mesh.size
+        mapped = jax.pmap(
+            functools.partial(step, axis=DATA),
+            axis_name=DATA,
+            in_axes=(None, 0),
+            out_axes=None,  # every device ends with the same state and metrics
+            devices=list(mesh.devices.flat),
+            donate_argnums=0,
+        )
         shares = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] // len(devices), *x.shape[1:]), x.dtype), batch
+            lambda x: jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype), batch
         )
-        compiled = mapped.lower(jax.tree.map(stack, shapes), jax.tree.map(stack, shares)).compile()
-        local = len(mesh.local_devices)
+        compiled = mapped.lower(shapes, shares).compile()
 
-        def copy(state):
-            return jax.pmap(lambda _: state, devices=devices)(np.zeros(local))
+        def placed(data):
+            return place({name: x.reshape(count, -1, *x.shape[1:]) for name, x in data.items()}, share)
 
-        program = Program(
-            step=lambda state, shared: _first(compiled(state, shared)),
-            begin=lambda rng: copy(born(rng)),
-            place=lambda data: {k: x.reshape(local, -1, *x.shape[1:]) for k, x in data.items()},
-            gather=lambda state: jax.tree.map(lambda x: x[0], state),
-            scatter=copy,
-            abstract=abstract,
-            compiled=compiled,
-            seconds=0.0,
-        )
-    return program._replace(seconds=time.perf_counter() - started)
-
-
-def _first(result):
-    """pmap gives every device's metrics: they are equal, so the first ones are taken."""
-    state, metrics = result
-    return state, jax.tree.map(lambda x: x[0], metrics)
+    return Program(
+        step=compiled,
+        begin=born,
+        place=placed,
+        abstract=abstract,
+        compiled=compiled,
+        seconds=time.perf_counter() - started,
+    )

@@ -14,11 +14,15 @@ def data_mesh(devices: int = 0) -> Mesh:
     """A mesh of the axis ``data`` over the first `devices` devices of all hosts; 0 takes all.
 
     Raises:
-      InputError: if there are fewer devices.
+      InputError: if there are fewer devices, or some of several processes' devices would be left out.
     """
     found = jax.devices()
-    if devices > len(found):
+    if not 0 <= devices <= len(found):
         raise InputError(f"the mesh wants {devices} devices, but JAX sees {len(found)} ({found[0].platform})")
+    if jax.process_count() > 1 and devices not in (0, len(found)):
+        raise InputError(
+            f"the mesh wants {devices} of {len(found)} devices: with several processes take all of them (0)"
+        )
     chosen = found[: devices or len(found)]
     return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
 
@@ -39,6 +43,8 @@ def check_batch(batch: int, devices: int, accumulate: int = 1) -> int:
     Raises:
       InputError: if it cannot be divided, with the numbers.
     """
+    if batch < 1 or accumulate < 1:
+        raise InputError(f"a batch of {batch} in {accumulate} micro-batches: expected at least 1 of either")
     if batch % (devices * accumulate):
         parts = f"{devices} devices" + (f" x {accumulate} micro-batches" if accumulate > 1 else "")
         raise InputError(

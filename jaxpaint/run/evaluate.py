@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpaint.metrics import METRICS, STANDARD
+from jaxpaint.run.console import plain
 from jaxpaint.run.protocol import (
     ALL_BUCKETS,
     RESIZING,
@@ -155,7 +156,8 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
 
     arguments = parse(sys.argv[1:] if argv is None else argv)
     try:
-        run(arguments, say)
+        with plain():
+            run(arguments, say)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -183,7 +185,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     def observe(seen: Seen) -> None:
         if seen.position < SHEET_ROWS and seen.bucket == _sheet_bucket(masks, seen.position):
             rows[seen.position] = (with_grey_hole(seen.image, seen.mask), seen.result, seen.image)
-        records.append(_record(pictures.label(seen.position), seen, metrics))
+        records.append((seen.position, _record(pictures.label(seen.position), seen, metrics)))
 
     report = evaluate(what.inpaint, pictures, masks, metrics=metrics, batch=arguments.batch, observe=observe)
     report["protocol"] = card(subject=what.card, data=pictures.card(), masks=mask_card(masks), metrics=metrics)
@@ -192,9 +194,10 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     files = {
         "table.md": (table + "\n").encode(),
         "sheet.png": to_png(sheet([rows[position] for position in sorted(rows)], COLUMNS)),
-        "pictures.csv": to_csv(records),
+        "pictures.csv": to_csv([record for _, record in sorted(records, key=lambda row: row[0])]),
         "metrics.json": to_json(report).encode(),
     }
+    say(table)  # before anything is written: a full disk does not cost the figures
     for name, data in files.items():
         try:
             write(out / name, data)
@@ -202,7 +205,6 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
             raise InputError(
                 f"{out / name} cannot be written: {error.strerror or error}; give another --out"
             ) from error
-    say(table)
     say("protocol card:\n" + to_json(report["protocol"]).rstrip())
     say(f"{time.perf_counter() - began:.1f} s; wrote {', '.join(files)} to {out}")
     return report

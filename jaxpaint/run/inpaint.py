@@ -6,12 +6,9 @@ reported by name, and the others are done all the same.
 """
 
 import argparse
-import contextlib
-import logging
 import pathlib
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpaint.ops.masks.check import CONVENTIONS, binarise
+from jaxpaint.ops.masks.check import CONVENTIONS, binarise, match
+from jaxpaint.run.console import plain
 from jaxpaint.types import InputError
 
 FORMATS = ("auto", "png", "jpeg", "webp", "keep")
@@ -88,11 +86,7 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
       InputError: nothing could be done.
     """
-    if arguments.max_pixels < 0 or arguments.batch < 1:
-        raise InputError(
-            f"--max-pixels is {arguments.max_pixels} and --batch is {arguments.batch}: "
-            "expected 0 or more, and 1 or more"
-        )
+    _check_options(arguments)
     items = plan(arguments)
     from rich.console import Console
     from rich.progress import track
@@ -100,15 +94,15 @@ def main(arguments: argparse.Namespace) -> int:
     from jaxpaint.io.checkpoint_folder import CheckpointError
     from jaxpaint.run.inpainter import Inpainter
 
-    try:
-        if arguments.published:
-            inpainter = Inpainter.from_published(*arguments.published, precision=arguments.precision)
-        else:
-            inpainter = Inpainter.load(arguments.checkpoint, arguments.step, precision=arguments.precision)
-    except CheckpointError as error:  # the machine's fault, not the checkpoint's: as little to be done about it here
-        raise InputError(str(error)) from error
-    started, failed = time.perf_counter(), 0
-    with _plain_warnings(), _plain_log(arguments.verbose):
+    with plain(arguments.verbose):
+        try:
+            if arguments.published:
+                inpainter = Inpainter.from_published(*arguments.published, precision=arguments.precision)
+            else:
+                inpainter = Inpainter.load(arguments.checkpoint, arguments.step, precision=arguments.precision)
+        except CheckpointError as error:  # the machine's fault: as little to be done about it here
+            raise InputError(str(error)) from error
+        started, failed = time.perf_counter(), 0
         quiet = len(items) == 1 or not sys.stderr.isatty()
         shown = track(stream(inpainter, items, arguments), "", len(items), console=Console(stderr=True), disable=quiet)
         for item, error in shown:
@@ -124,7 +118,21 @@ def main(arguments: argparse.Namespace) -> int:
     if len(items) > 1:
         done = len(items) - failed
         print(f"{done} of {len(items)} pictures in {seconds:.1f} s ({done / seconds:.1f}/s), {failed} failed")
-    return 1 if failed else 0
+    return 2 if failed == len(items) else int(failed > 0)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuses numbers with which no picture could be done."""
+    from jaxpaint.ops.tiles import SMALLEST
+
+    if arguments.batch < 1:
+        raise InputError(f"--batch is {arguments.batch}: expected 1 or more")
+    if arguments.max_pixels and arguments.max_pixels < SMALLEST:
+        raise InputError(
+            f"--max-pixels is {arguments.max_pixels}: expected {SMALLEST} (128x128) or more, or 0 for no limit"
+        )
+    if arguments.mask_dilate < 0:
+        raise InputError(f"--mask-dilate is {arguments.mask_dilate}: expected 0 or more")
 
 
 def plan(arguments: argparse.Namespace) -> list[Item]:
@@ -235,6 +243,7 @@ def _load(item: Item, shared: np.ndarray | None, arguments: argparse.Namespace):
         mask = binarise(picture.pixels, "alpha", name=str(item.source), allow_empty=arguments.allow_empty)
     else:
         mask = _read_mask(item.mask, arguments) if shared is None else shared
+        match(mask, picture.rgb.shape, name=str(item.mask))
     job = prepare(picture.rgb, mask, item.number, mask_dilate=arguments.mask_dilate, name=str(item.source))
     return picture, job
 
@@ -243,14 +252,18 @@ def _save(item: Item, picture, result: np.ndarray, mask: np.ndarray, arguments: 
     """Writes one result, in a writer's thread."""
     from jaxpaint.io.images import fill, write
 
-    write(item.output, fill(picture, result, mask, opaque=item.mask is None))
+    filled = fill(picture, result, mask, opaque=item.mask is None)
+    try:
+        write(item.output, filled)
+    except OSError as error:
+        raise InputError(f"the result cannot be written to {item.output}: {error.strerror or error}") from error
 
 
 def _error(future: Future) -> str | None:
     """What a bad file or a full disk has to say; any other exception is a defect and is raised."""
     try:
         future.result()
-    except (InputError, OSError) as error:
+    except InputError as error:
         return str(error)
     return None
 
@@ -303,33 +316,3 @@ def _check_outputs(items: list[Item], overwrite: bool) -> None:
     exist = [item.output for item in items if item.output.exists()]
     if exist and not overwrite:
         raise InputError(f"{len(exist)} result(s) exist already, {exist[0]} first: give --overwrite or another --out")
-
-
-@contextlib.contextmanager
-def _plain_log(wanted: bool) -> Iterator[None]:
-    """Prints what the package logs, once, whatever handlers other packages have installed."""
-    logger, handler = logging.getLogger("jaxpaint"), logging.StreamHandler()
-    before = logger.level, logger.propagate
-    if wanted:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
-
-
-@contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Prints warnings as one line each, without the place in the source."""
-
-    def show(message, category, filename, lineno, file=None, line=None):
-        print(f"warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
-        yield

@@ -17,12 +17,13 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
 from jaxpaint.ops import tiles
 from jaxpaint.ops.pad import bucket, pad_to
@@ -84,17 +85,17 @@ class Inpainter:
     ) -> "Inpainter":
         """From a checkpoint: of a run (by default the newest good step) or of converted weights."""
         from jaxpaint.io.weights import restore_weights
+        from jaxpaint.run.config import from_dict
 
         loaded = restore_weights(path, step)
-        return cls(
-            loaded.config["system"],
-            loaded.config["model"],
-            loaded.weights,
-            step=loaded.step,
-            weights_hash=loaded.fingerprint,
-            precision=precision,
-            devices=devices,
-        )
+        try:
+            model = from_dict({name: loaded.config.get(name) for name in ("system", "model")}).model
+        except InputError as error:
+            raise InputError(
+                f"{loaded.path} is a checkpoint of another system or version of jaxpaint: {error}"
+            ) from error
+        about = {"step": loaded.step, "weights_hash": loaded.fingerprint}
+        return cls(loaded.config["system"], model, loaded.weights, **about, precision=precision, devices=devices)
 
     @classmethod
     def from_published(
@@ -145,8 +146,10 @@ class Inpainter:
             a warning.
         """
         several, lone = _pictures(images)
-        paired = _masks(masks, len(several))
+        paired = _masks(masks, len(several), lone)
         positions = range(len(several)) if positions is None else positions
+        if len(positions) != len(several):
+            raise InputError(f"{len(positions)} positions for {len(several)} pictures: give one for each, or none")
         jobs = [
             prepare(image, mask, position, mask_dilate=mask_dilate, name=f"picture {number}")
             for number, (image, mask, position) in enumerate(zip(several, paired, positions, strict=True))
@@ -157,7 +160,9 @@ class Inpainter:
         results = self.run(jobs, seed=seed, batch_size=batch_size, max_pixels=max_pixels)
         if lone:
             return results[0]
-        return np.stack(results) if isinstance(images, np.ndarray | jax.Array) else results
+        if isinstance(images, np.ndarray | jax.Array):
+            return np.stack(results) if results else np.array(images)
+        return results
 
     def run(self, jobs: Sequence[Job], *, seed: int = 0, batch_size: int = 8, max_pixels: int | None = None):
         """`inpaint` for pictures that `prepare` has made ready; a list in their order."""
@@ -271,6 +276,11 @@ class Inpainter:
         advice = "give a smaller --max-pixels (max_pixels) or --batch (batch_size)"
         try:
             compiled = jax.jit(self._predict).lower(weights, batch, rng).compile()
+        except FlaxError as error:
+            raise InputError(
+                f"the weights do not fit {self.system_name} with {self.config}: they are of another configuration, or "
+                f"of another version of jaxpaint ({str(error).partition(' (https:')[0]})"
+            ) from error
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" in str(error) or "Ran out of memory" in str(error):
                 raise InputError(f"a batch of {name} does not fit into the device's memory: {advice}") from error
@@ -324,17 +334,28 @@ def _pictures(images: Any) -> tuple[list, bool]:
             return [np.asarray(images)], True
         if images.ndim != 4:
             raise InputError(f"images are {shape_of(images)}: expected b h w 3, h w 3, or a list of h w 3")
-    return [np.asarray(image) for image in images], False
+    return [np.asarray(image) for image in _listed(images, "images")], False
 
 
-def _masks(masks: Any, count: int) -> list:
+def _masks(masks: Any, count: int, lone: bool) -> list:
     """One mask for each picture."""
     if isinstance(masks, np.ndarray | jax.Array):
-        single = masks.ndim == 2 or (masks.ndim == 3 and masks.shape[-1] == 1)
+        single = masks.ndim == 2 or (masks.ndim == 3 and (masks.shape[-1] == 1 or (lone and len(masks) > 1)))
         masks = [np.asarray(masks)] * count if single else list(np.asarray(masks))
+    masks = _listed(masks, "masks")
     if len(masks) != count:
         raise InputError(f"{len(masks)} masks for {count} pictures: give one for each, or a single h w 1 for all")
-    return list(masks)
+    return masks
+
+
+def _listed(values: Any, name: str) -> list:
+    """A sequence of arrays as a list."""
+    if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
+        raise InputError(
+            f"{name} is a {type(values).__name__}: expected an array or a list of arrays: "
+            "np.asarray(PIL.Image.open(path).convert('RGB'), or 'L' for a mask) makes one"
+        )
+    return list(values)
 
 
 def _like(values: np.ndarray, image: np.ndarray) -> np.ndarray:

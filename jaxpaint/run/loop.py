@@ -51,7 +51,7 @@ def train(
       say: where lines for the user go
 
     Returns:
-      The last state, one logical copy.
+      The last state.
 
     Raises:
       InputError: a config, source or checkpoint that cannot be used.
@@ -59,7 +59,6 @@ def train(
     """
     settings = experiment.train
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
     mesh = data_mesh(settings.devices)
     check_batch(settings.batch, mesh.size, experiment.optim.accumulate)
     page = SYSTEMS[experiment.system]
@@ -73,6 +72,7 @@ def train(
     say(report.parameter_table(program.abstract.params))
     say(report.cost_lines(program, mesh.size))
 
+    workdir.mkdir(parents=True, exist_ok=True)
     best = experiment.validation.best if experiment.validation.every else ""
     with Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
         state, first = _start(experiment, program, checkpoints, resume, init_from, say)
@@ -113,10 +113,10 @@ def train(
 
                 done = number + 1
                 if settings.sample_every and done % settings.sample_every == 0:
-                    log.sheet(done, samples.sheet(program.gather(state)))
+                    log.sheet(done, samples.sheet(state))
                 validated = {}
                 if validator and done % experiment.validation.every == 0:
-                    validated = validator(program.gather(state))
+                    validated = validator(state)
                     log.scalars(done, {f"validation/{k}": v for k, v in validated.items()})
                     say(f"step {done:,} validation: " + figures(validated))
                 last = done == settings.steps or stop.requested
@@ -124,7 +124,7 @@ def train(
                     # No checkpoint of a state that the guard has not seen.
                     _receive(*pending, guard, window, settings.log_every, log, say)
                     pending = None
-                    items = program.gather(state).items()
+                    items = state.items()
                     checkpoints.save(done, items, to_dict(experiment), metrics=validated or None, wait=last)
                     saved = done
                 if stop.requested:
@@ -139,7 +139,7 @@ def train(
             say(f"{len(batches.broken)} broken files were replaced by others: {', '.join(sorted(batches.broken))}")
         if saved is None:
             say(f"nothing to do: train.steps is {settings.steps}")
-        return program.gather(state)
+        return state
 
 
 def _start(
@@ -163,16 +163,15 @@ def _start(
         say(f"resumed from step {restored.step:,} in {checkpoints.directory}")
         if init_from:
             say(f"--init-from {init_from} is not used: the run resumes")
-        return program.scatter(State.from_items(restored.items)), restored.step
+        return State.from_items(restored.items), restored.step
     state = program.begin(jax.random.key(experiment.train.seed))
     if init_from:
         loaded = restore_weights(init_from)
-        plain = program.gather(state)
-        params, matched = warm_start({"params": plain.params, "extra": plain.extra}, loaded.weights)
+        params, matched = warm_start({"params": state.params, "extra": state.extra}, loaded.weights)
         say(f"--init-from {init_from} (step {loaded.step:,}):\n{matched}")
         # The averaged weights start where the weights start.
-        ema = {name: jax.tree.map(jnp.copy, params["params"][name]) for name in plain.ema}
-        state = program.scatter(plain.replace(params=params["params"], extra=params["extra"], ema=ema))
+        ema = {name: jax.tree.map(jnp.copy, params["params"][name]) for name in state.ema}
+        state = state.replace(params=params["params"], extra=params["extra"], ema=ema)
     return state, 0
 
 

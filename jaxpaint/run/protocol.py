@@ -5,6 +5,7 @@ whose script reads them), so every figure travels with a card. A card is a pure 
 holds no time, no path and no name of a machine, and two runs write the same bytes.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -234,6 +235,12 @@ def frozen_masks(name: str, pictures: Pictures, seed: int) -> FrozenMasks | dict
         raise InputError(f"--seed {seed}: expected 0 or more")
     if name == ALL_BUCKETS:
         return {bucket.removeprefix(f"{ALL_BUCKETS}-"): FrozenMasks(bucket, pictures, seed) for bucket in BUCKETS}
+    if name not in SETS:
+        near = difflib.get_close_matches(name, [ALL_BUCKETS, *SETS], 1)
+        raise InputError(
+            f"there is no mask set {name!r}" + (f", did you mean {near[0]}?" if near else "") + "; there are "
+            f"{ALL_BUCKETS} (all six buckets of hole share), {', '.join(SETS)}"
+        )
     return FrozenMasks(name, pictures, seed)
 
 

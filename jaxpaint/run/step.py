@@ -10,6 +10,9 @@ from jaxpaint.ops.pixels import from_uint8
 from jaxpaint.train import System
 from jaxpaint.types import Batch
 
+MASKS = 2**32 - 1
+"""Where masks branch off the run's key: at a step that no run reaches (steps branch off at their number)."""
+
 
 def ready(batch: Batch, masks: Masks, key: jax.Array) -> Batch:
     """A host batch as a system takes it: uint8 pictures to floats, and masks where there are none.
@@ -21,7 +24,7 @@ def ready(batch: Batch, masks: Masks, key: jax.Array) -> Batch:
         mask = batch["mask"].astype(jnp.float32)
     else:
         height, width = image.shape[-3:-1]
-        mask = sample(jax.random.fold_in(key, 1), batch["position"], height, width, masks)
+        mask = sample(jax.random.fold_in(key, MASKS), batch["position"], height, width, masks)
     return {**batch, "image": image, "mask": mask}
 
 

@@ -1,6 +1,7 @@
 """``train.py`` and ``jaxpaint train``: the command line of training."""
 
 import argparse
+import difflib
 import pathlib
 import sys
 
@@ -33,7 +34,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     while queue:
         flag = queue.pop(0)
         if not flag.startswith("--config."):
-            parser.error(f"unknown argument {flag!r}")
+            known = ["--config", "--config.", "--workdir", "--resume", "--no-resume", "--init-from", "--profile"]
+            near = difflib.get_close_matches(flag.partition("=")[0].partition(".")[0], known, 1)
+            parser.error(f"unknown argument {flag!r}" + (f"; did you mean {near[0]}?" if near else ""))
         name, equals, value = flag.removeprefix("--config.").partition("=")
         if not equals:
             if not queue:
@@ -47,32 +50,32 @@ def main(argv: list[str] | None = None) -> int:
     """Runs training; returns the exit status: 0 done or stopped by a signal, 1 a checkpoint could not be stored,
     2 bad input, 3 not finite."""
     arguments, overrides = parse(sys.argv[1:] if argv is None else argv)
-    # Heavy imports come after the arguments are known to be good.
+    # Heavy imports come after the arguments are known to be good, the heaviest after the config is.
     from jaxpaint.run.config import load
-    from jaxpaint.run.guard import NonFiniteError
+    from jaxpaint.run.console import plain
 
     try:
         experiment = load(arguments.config, overrides)
-        from jaxpaint.io.checkpoint_folder import CheckpointError
-        from jaxpaint.run.loop import train
     except InputError as error:
         return _failed(error, 2)
+
+    from jaxpaint.io.checkpoint_folder import CheckpointError
+    from jaxpaint.run.guard import NonFiniteError
+    from jaxpaint.run.loop import train
+
+    statuses = {CheckpointError: 1, InputError: 2, NonFiniteError: 3}
     try:
-        workdir = arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem
-        train(
-            experiment,
-            workdir,
-            resume=arguments.resume,
-            init_from=arguments.init_from,
-            profile=arguments.profile,
-            say=lambda line: print(line, flush=True),
-        )
-    except InputError as error:
-        return _failed(error, 2)
-    except CheckpointError as error:
-        return _failed(error, 1)
-    except NonFiniteError as error:
-        return _failed(error, 3)
+        with plain():
+            train(
+                experiment,
+                arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem,
+                resume=arguments.resume,
+                init_from=arguments.init_from,
+                profile=arguments.profile,
+                say=lambda line: print(line, flush=True),
+            )
+    except tuple(statuses) as error:
+        return _failed(error, statuses[type(error)])
     return 0
 
 

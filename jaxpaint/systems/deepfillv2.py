@@ -19,7 +19,7 @@ from jaxpaint.losses.reconstruction import l1
 from jaxpaint.models.deepfillv2 import MULTIPLE, Discriminator, Generator
 from jaxpaint.ops.pad import pad_to_multiple
 from jaxpaint.ops.pixels import composite
-from jaxpaint.train import Network, Optim, Page, Player, System, begin, optimiser, play
+from jaxpaint.train import Network, Optim, Page, Player, System, begin, optimisers, play
 
 
 @dataclasses.dataclass
@@ -69,22 +69,22 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         refined, out = generator.apply(variables, *inputs(batch))
         return refined, out["stage1"]
 
-    def score(params, spectral, image, batch):
-        """(scores, new spectral state) of pictures that all have the batch's masks."""
-        repeats = image.shape[0] // batch["mask"].shape[0]
-        mask = jnp.tile(batch["mask"], (repeats, 1, 1, 1))
-        guide = jnp.tile(batch["guide"], (repeats, 1, 1, 1)) if "guide" in batch else None
+    def score(params, spectral, images, batch):
+        """(scores of each of several batches of pictures, new spectral state); all have the batch's masks."""
+        count = len(images)
+        # The versions of a picture side by side, not batch after batch: so they stay on the picture's device.
+        image = jnp.stack(images, axis=1).reshape(-1, *images[0].shape[1:])
+        mask = jnp.repeat(batch["mask"], count, axis=0)
+        guide = jnp.repeat(batch["guide"], count, axis=0) if "guide" in batch else None
         variables = {"params": params, **spectral}
         (scores, _), changed = discriminator.apply(variables, image, mask, guide, mutable=["spectral"])
-        return scores, changed
+        return jnp.unstack(scores.reshape(-1, count, *scores.shape[1:]), axis=1), changed
 
     def discriminator_loss(params, state, batch, rng):
         del rng
         refined, _ = fill({"params": state.params["generator"]}, batch)
         filled = jax.lax.stop_gradient(composite(refined, batch["image"], batch["mask"]))
-        both = jnp.concatenate([batch["image"], filled])
-        scores, spectral = score(params, state.extra["discriminator"], both, batch)
-        real, fake = jnp.split(scores, 2)
+        (real, fake), spectral = score(params, state.extra["discriminator"], (batch["image"], filled), batch)
         terms = {"real": jnp.mean(real), "fake": jnp.mean(fake)}
         return hinge_discriminator(real, fake), ({"discriminator": spectral}, terms)
 
@@ -93,7 +93,7 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         refined, coarse = fill({"params": params}, batch)
         filled = composite(refined, batch["image"], batch["mask"])
         # The norms are estimated anew, but only the discriminator's own turn stores them.
-        fake, _ = score(state.params["discriminator"], state.extra["discriminator"], filled, batch)
+        (fake,), _ = score(state.params["discriminator"], state.extra["discriminator"], (filled,), batch)
         terms = {
             "l1_coarse": l1(coarse, batch["image"]),
             "l1": l1(refined, batch["image"]),
@@ -109,9 +109,10 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         refined, _ = fill(weights.variables("generator"), padded)
         return composite(refined[:, :height, :width], batch["image"], batch["mask"])
 
+    tx = optimisers(optim, "discriminator", "generator")
     players = (
-        Player("discriminator", discriminator_loss, optimiser(optim, "discriminator")),
-        Player("generator", generator_loss, optimiser(optim, "generator")),
+        Player("discriminator", discriminator_loss, tx["discriminator"]),
+        Player("generator", generator_loss, tx["generator"]),
     )
     averaged = ("generator",) if optim.ema else ()
     networks = {"generator": Network(generator, inputs), "discriminator": Network(discriminator, inputs)}

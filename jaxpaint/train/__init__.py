@@ -1,6 +1,6 @@
 """The engine: what a system is, what its state is, and how players make an update."""
 
-from jaxpaint.train.optim import Optim, optimiser
+from jaxpaint.train.optim import Optim, optimiser, optimisers
 from jaxpaint.train.play import begin, play
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import State, Weights
@@ -17,5 +17,6 @@ __all__ = [
     "begin",
     "compute_dtype",
     "optimiser",
+    "optimisers",
     "play",
 ]

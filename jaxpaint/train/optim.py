@@ -39,7 +39,11 @@ class Optim:
 
 
 def learning_rate(optim: Optim, player: str) -> optax.Schedule:
-    """Step -> learning rate of a player."""
+    """Step -> learning rate of a player.
+
+    Raises:
+      InputError: a cosine that ends before it begins.
+    """
     peak = optim.lr * optim.lr_scale.get(player, 1.0)
     if optim.schedule == "cosine":
         if optim.decay_steps <= optim.warmup_steps:
@@ -51,6 +55,20 @@ def learning_rate(optim: Optim, player: str) -> optax.Schedule:
     if optim.warmup_steps:
         return optax.linear_schedule(0.0, peak, optim.warmup_steps)
     return optax.constant_schedule(peak)
+
+
+def optimisers(optim: Optim, *players: str) -> dict[str, optax.GradientTransformation]:
+    """An `optimiser` for each of a system's players, by name.
+
+    Raises:
+      InputError: `lr_scale` names no player, or a decay that averages nothing.
+    """
+    unknown = sorted(set(optim.lr_scale) - set(players))
+    if unknown:
+        raise InputError(f"optim.lr_scale names {unknown}, which do not play: the players are {list(players)}")
+    if not 0 <= optim.ema < 1:
+        raise InputError(f"optim.ema is {optim.ema}: expected a decay from 0 (keep no average) to below 1")
+    return {player: optimiser(optim, player) for player in players}
 
 
 def optimiser(optim: Optim, player: str) -> optax.GradientTransformation:

@@ -5,6 +5,7 @@ comes first is already moved when the generator is judged by it, and where two l
 network on the same parameters the compiler runs it once.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -102,7 +103,7 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
         for number, player in enumerate(players):
             grads, extra, terms = gradients(player, state, batch, jax.random.fold_in(rng, number))
             if axis is not None:
-                grads, extra, terms = jax.lax.pmean((grads, extra, terms), axis)
+                grads, extra, terms = jax.tree.map(functools.partial(_mean_over, axis), (grads, extra, terms))
             norm = optax.tree.norm(grads)
             finite &= jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
             params, opt = state.params[player.name], state.opt[player.name]
@@ -123,6 +124,11 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
         return state.replace(step=before.step + 1), metrics
 
     return update
+
+
+def _mean_over(axis: str, x: jax.Array) -> jax.Array:
+    """The mean over the devices; what has no mean (a counter, a key) moves alike on all of them and stays."""
+    return jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
 
 def _select(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -178,7 +178,8 @@ def test_files_of_another_system(tmp_path):
 
 
 def test_a_tensorflow_checkpoint_of_another_system(tmp_path):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     names = ["resnet/conv1/kernel", "global_step"]
     tensors = [np.zeros((3, 3, 3, 8), np.float32), np.int64(3)]
     tf.raw_ops.SaveV2(prefix=str(tmp_path / "model"), tensor_names=names, shape_and_slices=["", ""], tensors=tensors)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from jaxpaint.data import Data, decode, open_source, stream
 from jaxpaint.types import InputError
 
-tfds = pytest.importorskip("tensorflow_datasets")
 COUNT = 9
 
 

@@ -118,7 +118,8 @@ def test_original_tensorflow_checkpoint(case, tmp_path):
 
 def write_checkpoint(folder, tensors):
     """A TF1 checkpoint as the authors' training writes it, with optimiser slots and a pointer to another machine."""
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     stored = {}
     for weight, (name, how) in tensors.values():
         order = re.search(r"transpose\(([\d,]+)\)", how)

@@ -1,6 +1,7 @@
 """Checkpoints of a run: what comes back, what is kept, and everything that can be wrong with a folder."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -158,6 +159,17 @@ def test_what_is_kept(tmp_path, options, left):
     assert folders_in(tmp_path) == left
 
 
+def test_an_old_step_that_somebody_deleted_is_no_error(tmp_path, caplog):
+    items = {"weights": {"params": {"x": jnp.ones(4)}}}
+    with caplog.at_level(logging.WARNING, "jaxpaint"), Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, items, {})
+        checkpoints.save(2, items, {}, wait=True)
+        shutil.rmtree(tmp_path / "1")
+        checkpoints.save(3, items, {})
+    assert folders_in(tmp_path) == {"2", "3"}
+    assert "has been deleted by somebody else" in caplog.text
+
+
 def test_best_metric_must_be_there(tmp_path):
     with Checkpoints(tmp_path, best="psnr") as checkpoints, pytest.raises(InputError, match=r"'psnr'.*'ssim'"):
         checkpoints.save(1, {"weights": {"params": {"x": jnp.ones(4)}}}, {}, metrics={"ssim": 1.0})
@@ -208,6 +220,11 @@ def empty(step):
     step.mkdir()
 
 
+def strip_record(step):
+    path = step / "record" / "data.json"
+    path.write_text(json.dumps({"step": 3}))
+
+
 def edit_config(step):
     path = step / "config" / "data.json"
     path.write_text(path.read_text().replace("toy", "tox"))
@@ -220,9 +237,10 @@ def edit_config(step):
         (flip_train, "^train: .*DATA_LOSS"),
         (truncate, r"^weights: .*OUT_OF_RANGE.*params\.generator\.conv\.kernel"),
         (remove_data, r"^weights: .*DATA_LOSS.*params\.generator\.conv\.kernel"),
-        (remove_metadata, "missing the checkpoint metadata file"),
+        (remove_metadata, "^the folder is incomplete: _CHECKPOINT_METADATA"),
         (spoil_record, "^record: JSONDecodeError"),
         (edit_record, "^record: it differs"),
+        (strip_record, "^record: it differs"),
         (remove_item, "^train: .*not found in the checkpoint"),
         (remove_index, "^weights: .*_METADATA"),
         (empty, "the folder is empty"),

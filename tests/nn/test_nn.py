@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxpaint.nn import GatedConv, GatedUpConv, SpectralConv
+from jaxpaint.nn.spectral import _l2
 
 KEY = jax.random.key(0)
 
@@ -83,3 +84,8 @@ def test_gradients_flow_through_the_norm():
         return jnp.sum(layer.apply({**variables, "params": params}, x)[0] ** 2)
 
     assert abs(jax.grad(loss)(1.0)) < 1e-4 * loss(1.0)
+
+
+def test_a_vector_of_zeros_has_a_gradient():
+    """The root of a sum of squares has none at zero."""
+    assert jnp.isfinite(jax.grad(lambda x: _l2(x).sum())(jnp.zeros(3))).all()

@@ -10,7 +10,10 @@ from jaxpaint.ops.patches import add_patches, extract_patches
 from jaxpaint.ops.resize import nearest_align_corners
 from jaxpaint.types import InputError
 
-contextual_attention = jax.jit(attend.contextual_attention, static_argnames=("fuse", "chunk_elements"))
+QUICKLY = {"xla_backend_optimization_level": 0}  # compiling is nearly all of the time
+contextual_attention = jax.jit(
+    attend.contextual_attention, static_argnames=("fuse", "chunk_elements"), compiler_options=QUICKLY
+)
 
 
 def features(height, width, channels=6, batch=2, seed=0):
@@ -33,12 +36,38 @@ def test_gradients_through_chunks():
     f, b, mask = features(8, 12)
 
     def total(f, b, elements):
-        return jnp.sum(jnp.sin(contextual_attention(f, b, mask, chunk_elements=elements)))
+        return jnp.sum(jnp.sin(attend.contextual_attention(f, b, mask, chunk_elements=elements)))
 
-    grad = jax.jit(jax.grad(total, (0, 1)), static_argnums=2)
+    grad = jax.jit(jax.grad(total, (0, 1)), static_argnums=2, compiler_options=QUICKLY)
     whole, parts = grad(f, b, 2**24), grad(f, b, 1)
     for a, c in zip(whole, parts, strict=True):
         np.testing.assert_allclose(c, a, atol=1e-4)
+
+    # Half of the features zero, as after a ReLU: norms of zero, where a root has no slope.
+    f = f.at[:, :, :6].set(0)
+    assert all(jnp.isfinite(g).all() for g in grad(f, f, 2**24))
+
+
+def test_chunks_do_not_shrink_with_a_global_batch():
+    """Training at 256x256 (32 rows of 32 positions) is never in chunks, however many devices share the batch."""
+    for batch, loops in ((1, 0), (16, 0), (256, 0)):
+        f = jax.ShapeDtypeStruct((batch, 64, 64, 4), jnp.float32)
+        traced = str(jax.make_jaxpr(attend.contextual_attention)(f, f))
+        assert traced.count("scan[") == loops
+    f = jax.ShapeDtypeStruct((1, 256, 256, 4), jnp.float32)
+    assert "scan[" in str(jax.make_jaxpr(attend.contextual_attention)(f, f))
+
+
+def test_bfloat16_keeps_norms_and_softmax_in_float32():
+    """Scores of rounded features in float32: the result differs by the rounding of weights and pasted values alone,
+    2**-8 relative each, and of four patches added in bfloat16, another 2**-8 each."""
+    f, b, mask = features(8, 12)
+    f, b = f.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    half = contextual_attention(f, b, mask)
+    full = contextual_attention(f.astype(jnp.float32), b.astype(jnp.float32), mask)
+    assert half.dtype == jnp.bfloat16
+    size = float(jnp.abs(b.astype(jnp.float32)).max())
+    np.testing.assert_allclose(half.astype(jnp.float32), full, atol=6 * 2**-8 * size)
 
 
 def test_memory_is_bounded():

@@ -13,8 +13,11 @@ from jaxpaint.ops import masks
 from jaxpaint.ops.masks import integers, options, share, spans
 from jaxpaint.types import InputError
 
+# Compiling is nearly all of the time, and whole numbers come out the same however it is done.
+QUICKLY = {"xla_backend_optimization_level": 0}
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5), compiler_options=QUICKLY)
 def _sample(key, positions, height, width, family, options=()):
     return masks.sample(key, positions, height, width, masks.Masks(family, dict(options)))
 
@@ -40,7 +43,9 @@ def test_family(family):
     assert shares.min() > low and shares.max() < 1 and shares.max() <= high
     np.testing.assert_array_equal(_draw(family, positions[::-1], 48, 72, **chosen)[::-1], drawn)
     if family not in FIXED:
-        assert len({mask.tobytes() for mask in drawn}) > 80
+        # A border on one side alone has some fifteen depths: only there do two of 96 masks coincide.
+        least = 80 if family == "outpaint" else 96
+        assert len({mask.tobytes() for mask in drawn}) >= least
         other = _sample(jax.random.key(6), jnp.asarray(positions), 48, 72, family, tuple(chosen.items()))
         assert not np.array_equal(other, drawn)
 
@@ -73,7 +78,10 @@ def test_irregular_hits_its_bucket(bucket):
 def test_share_is_met_where_drawing_cannot():
     """The ways out: a drawing that never fits, and rows that make up for segments that did not suffice."""
     allowed = share.limits("hole_range", (0.2, 0.3), 64, 64, closed=False)
-    redraw = jax.jit(lambda key: share.redraw(lambda _: jnp.zeros((64, 2), jnp.uint32), key, allowed, 64, 64))
+    redraw = jax.jit(
+        lambda key: share.redraw(lambda _: jnp.zeros((64, 2), jnp.uint32), key, allowed, 64, 64),
+        compiler_options=QUICKLY,
+    )
     for number in range(4):
         assert 0.2 < float(spans.count(redraw(jax.random.key(number)))) / 4096 < 0.3
     bits = jnp.zeros((64, 2), jnp.uint32).at[5:20, 1].set(0xFF)
@@ -157,8 +165,7 @@ def test_stroke_looks_like_a_drawn_line():
         segments = jnp.asarray(points[:-1], jnp.int32), jnp.asarray(points[1:], jnp.int32)
         bits = spans.paint(*segments, jnp.full(5, thick), jnp.ones(5, bool), 256, 256)
         mine = np.asarray(spans.unpack(bits, 256))[..., 0] > 0
-        # Pillow's lines lie half a pixel off and are up to one thinner, which shows in thin ones.
-        assert (mine & reference).sum() / (mine | reference).sum() > (0.95 if thick > 16 else 0.93)
+        # Pillow's lines lie half a pixel off and are up to one thinner: no pixel is further than one from the other's.
         around = ndimage.binary_dilation(np.stack([mine, reference]), np.ones((1, 3, 3)))
         assert not (mine & ~around[1]).any() and not (reference & ~around[0]).any()
 
@@ -192,11 +199,23 @@ def test_integer_helpers():
         ("box", {"side": 1.5}, "side is 1.5: give numbers that rise within"),
         ("deepfillv2", {"scale": 3.0}, "a box of 384 pixels.*does not fit a mask of 64x64"),
         ("freeform", {"scale": -1.0}, "scale is -1.0: give a positive number"),
+        ("freeform", {"strokes": (1, 2.5)}, "strokes is \\(1, 2.5\\): give whole numbers"),
+        ("super_resolution", {"factor": 2.5}, "factor is 2.5: give whole numbers"),
     ],
 )
 def test_bad_configuration(family, options, message):
     with pytest.raises(InputError, match=message):
         masks.sample(jax.random.key(0), jnp.zeros(1, jnp.uint32), 64, 64, masks.Masks(family, options))
+
+
+def test_a_number_stands_for_a_range():
+    """Also as lists, which is what a checkpoint's JSON gives back."""
+    key = jax.random.key(0)
+    number, pair = (
+        masks.FAMILIES["freeform"](key, 64, 64, strokes=s, vertices=v, thickness=t)
+        for s, v, t in ((2, 5, 20), ([2, 2], [5, 5], [20, 20]))
+    )
+    np.testing.assert_array_equal(number, pair)
 
 
 def test_too_small():

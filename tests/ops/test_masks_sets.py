@@ -53,6 +53,15 @@ def test_digest_tells_shape_and_pixels():
     assert masks.digest(other.astype(np.float32)) == named[1]
 
 
+def test_jax_without_its_cpu_backend(monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    with pytest.raises(InputError, match=r"Unknown backend cpu.*JAX_PLATFORMS=cuda,cpu"):
+        masks.frozen("box", 1, 32, 32)
+
+
 def test_errors():
     with pytest.raises(InputError, match="no mask set 'irregular-10-21': did you mean 'irregular-10-20'"):
         masks.frozen("irregular-10-21", 1, 32, 32)

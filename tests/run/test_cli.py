@@ -1,17 +1,23 @@
 """The command line as a whole: help is quick, bad input has no traceback, sub-commands are reached."""
 
 import dataclasses
+import importlib
+import logging
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxpaint
 from jaxpaint.run.cli import main
+from jaxpaint.run.console import plain
 from jaxpaint.run.inpainter import Inpainter
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.types import InputError
@@ -55,7 +61,7 @@ def test_systems(capsys):
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_commands_with_their_own_parsers(command, monkeypatch, capsys):
     seen = []
-    module = pytest.importorskip(f"jaxpaint.run.{command}")
+    module = importlib.import_module(f"jaxpaint.run.{command}")
     monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 3)
     assert main([command, "--config", "x.py", "--config.train.steps=2"]) == 3
     assert seen == [["--config", "x.py", "--config.train.steps=2"]]
@@ -72,6 +78,42 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys, tmp_path):
     assert main(["convert", "deepfillv3", str(tmp_path / "weights.pth"), str(tmp_path / "out")]) == 2
     assert "deepfillv3" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "evaluate", "inpaint"])
+def test_a_malicious_file_is_refused_by_every_command(command, tmp_path, capsys):
+    """A torch file with a pickle that would make a file."""
+    file, shell = str(tmp_path / "evil.pth"), f"touch {tmp_path / 'marker'}"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", f"cos\nsystem\n(V{shell}\ntR.")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), (9, 22))).save(tmp_path / "mask.png")
+    published = ["--published", "deepfillv2", file, "--out", str(tmp_path / "out")]
+    arguments = {
+        "convert": ["deepfillv2", file, str(tmp_path / "out")],
+        "evaluate": ["--data", "demo", "--mask-set", "centre", "--size", "64", "--limit", "1", *published],
+        "inpaint": [str(tmp_path / "a.png"), "--mask", str(tmp_path / "mask.png"), *published],
+    }[command]
+    assert main([command, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {file} names os.system: refused")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "evil.pth", "mask.png"]
+
+
+def test_what_a_command_says_is_one_plain_line(capsys, caplog):
+    with plain():
+        logging.getLogger("jaxpaint.io").warning("step 4 is broken")
+        logging.getLogger("jaxpaint.io").info("compiled")
+        for _ in range(2):
+            warnings.warn("likely inverted", stacklevel=1)
+    with plain(verbose=True):
+        logging.getLogger("jaxpaint.io").info("compiled")
+    assert capsys.readouterr().err == (
+        "warning: step 4 is broken\nwarning: likely inverted\nwarning: likely inverted\ncompiled\n"
+    )
+    logging.getLogger("jaxpaint.io").warning("as before")
+    assert [record.getMessage() for record in caplog.records] == ["as before"]
 
 
 def test_convert_writes_a_checkpoint_that_load_reads(monkeypatch, capsys, tmp_path):

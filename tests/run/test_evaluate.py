@@ -317,6 +317,31 @@ def test_bad_arguments_exit_2_with_a_message(folders, capsys, change, message):
     assert error.startswith("error: ") and re.search(message, error), error
 
 
+def test_where_nothing_can_be_written_the_figures_are_printed_all_the_same(folders, capsys):
+    (folders / "taken").write_text("")
+    assert main(arguments(folders, "--out", str(folders / "taken"))) == 2
+    out, err = capsys.readouterr()
+    assert "| psnr ↑" in out
+    assert f"error: {folders / 'taken/table.md'} cannot be written: " in err
+    assert (folders / "taken").read_text() == ""
+
+
+def test_an_unknown_mask_set_is_refused_with_the_names(folders, capsys):
+    data = ["--baseline", "mean", "--data", str(folders / "cats/val"), "--size", "64"]
+    assert main([*data, "--mask-set", "irregularr"]) == 2
+    error = capsys.readouterr().err
+    assert "there is no mask set 'irregularr', did you mean irregular?; there are irregular (all" in error
+    assert "centre" in error
+
+
+def test_rows_of_pictures_do_not_depend_on_the_batch(folders, monkeypatch):
+    monkeypatch.setattr(protocol, "BUCKETS", ("irregular-10-20", "irregular-30-40"))
+    for batch in ("1", "3"):
+        shared = ["--data", str(folders / "cats/val"), "--size", "64", "--metrics", "l1", "--baseline", "mean"]
+        assert main([*shared, "--batch", batch, "--out", str(folders / batch)]) == 0
+    assert (folders / "1/pictures.csv").read_bytes() == (folders / "3/pictures.csv").read_bytes()
+
+
 def test_a_picture_without_mask_and_a_mask_of_another_size_are_named(folders, capsys):
     (folders / "masks/2.png").unlink()
     assert main(arguments(folders)) == 2

@@ -169,7 +169,7 @@ def test_an_empty_mask(command, folder):
     Image.fromarray(np.zeros((40, 50), np.uint8)).save(folder / "masks/a.png")
     arguments = (folder / "in/a.png", "--mask", folder / "masks/a.png", "--out", folder / "x.png")
     status, _, err = command(*arguments)
-    assert status == 1
+    assert status == 2
     assert f"{folder / 'masks/a.png'} has no hole: every pixel is known under hole-white" in err
     status, _, _ = command(*arguments, "--allow-empty")
     assert status == 0
@@ -178,9 +178,38 @@ def test_an_empty_mask(command, folder):
 
 def test_a_mask_of_another_size(command, folder):
     status, _, err = command(folder / "in/a.png", "--mask", folder / "masks/b.png", "--out", folder / "x.png")
-    assert status == 1
-    assert f"error: {folder / 'in/a.png'}: mask is 50x40 but image is 40x50: resize one of them" in err
+    assert status == 2
+    assert f"{folder / 'in/a.png'}: {folder / 'masks/b.png'} is 50x40 but image is 40x50: resize one of them" in err
     assert not (folder / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((40, 50), 128, np.uint8), "m.png is not a mask: 100.0% of its pixels are neither black nor white"),
+        (np.full((40, 50), 255, np.uint8), "m.png is all hole: no pixel is known"),
+        (np.eye(40, 50, dtype=np.uint8), "its values are 0 and 1 of 255, multiply them"),
+    ],
+)
+def test_masks_that_are_none(command, folder, mask, message):
+    Image.fromarray(mask).save(folder / "m.png")
+    status, out, err = command(folder / "in/a.png", "--mask", folder / "m.png", "--out", folder / "x.png")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert not (folder / "x.png").exists()
+
+
+def test_an_inverted_mask_is_warned_of(command, folder):
+    with Image.open(folder / "masks/a.png") as image:
+        Image.fromarray(255 - np.asarray(image)).save(folder / "m.png")
+    status, _, err = command(folder / "in/a.png", "--mask", folder / "m.png", "--out", folder / "x.png")
+    assert status == 0
+    assert err.startswith(f"warning: {folder / 'm.png'} is ")
+    assert "likely inverted: use --mask-convention hole-black" in err
+    black = ("--mask-convention", "hole-black", "--out", folder / "y.png")
+    assert command(folder / "in/a.png", "--mask", folder / "m.png", *black)[::2] == (0, "")
+    check(folder / "in/a.png", folder / "masks/a.png", folder / "y.png")
 
 
 def test_a_failed_write_is_named(command, folder):
@@ -189,7 +218,7 @@ def test_a_failed_write_is_named(command, folder):
     status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out")
     assert status == 1
     assert "2 of 4 pictures" in out
-    assert f"error: {folder / 'in/sub/c.webp'}" in err
+    assert f"error: {folder / 'in/sub/c.webp'}: the result cannot be written to {folder / 'out/sub/c.webp'}: " in err
 
 
 def test_nothing_is_started_where_it_would_go_wrong(command, folder):
@@ -210,6 +239,8 @@ def test_nothing_is_started_where_it_would_go_wrong(command, folder):
     one = (source / "a.png", "--mask", masks / "a.png")
     assert "contradict each other" in refused(*one, "--out", folder / "x.png", "--format", "jpeg")
     assert "no picture format ends in '.gif'" in refused(*one, "--out", folder / "x.gif")
+    assert "--max-pixels is 5000" in refused(*one, "--out", folder / "x.png", "--max-pixels", 5000)
+    assert "--mask-dilate is -1" in refused(*one, "--out", folder / "x.png", "--mask-dilate", -1)
     assert "--batch is 0" in refused(*one, "--out", folder / "x.png", "--batch", 0)
     assert "checkpoint bad does not exist" in refused(*one, "--out", folder / "x.png", "--checkpoint", "bad")
     assert command(*one, "--out", folder / "x.png")[0] == 0

@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxpaint.io.weights import save_weights
 from jaxpaint.ops.masks import dilate as dilate_in_jax
 from jaxpaint.ops.pixels import composite
 from jaxpaint.run.inpainter import Inpainter
@@ -242,12 +244,60 @@ def test_values_that_are_refused(make):
         inpainter.inpaint(image, [mask, mask])
     with pytest.raises(InputError, match="images are 64x64: expected b h w 3"):
         inpainter.inpaint(image[..., 0], mask)
+    with pytest.raises(InputError, match="mask is 64x64x3: expected height x width"):
+        inpainter.inpaint(image, mask.repeat(3, -1))
+    with pytest.raises(InputError, match=r"6.2% of them neither 0 nor 1"):
+        inpainter.inpaint(image, np.where(np.arange(64) < 4, 128, 0) * np.ones((64, 1), int))
+    with pytest.raises(InputError, match="images is a str: expected an array"):
+        inpainter.inpaint("photo.png", mask)
+    with pytest.raises(InputError, match="masks is a PosixPath: expected an array"):
+        inpainter.inpaint(image, pathlib.PosixPath("mask.png"))
+    with pytest.raises(InputError, match="2 positions for 1 pictures"):
+        inpainter.inpaint(image, mask, positions=[0, 1])
     with pytest.raises(InputError, match="mask_dilate is -1"):
         inpainter.inpaint(image, mask, mask_dilate=-1)
     with pytest.raises(InputError, match="batch_size is 0"):
         inpainter.inpaint(image, mask, batch_size=0)
     with pytest.raises(InputError, match="max_pixels is 100"):
         inpainter.inpaint(image, mask, max_pixels=100)
+
+
+def test_no_pictures(make):
+    assert make().inpaint([], []) == []
+    assert make().inpaint(np.zeros((0, 64, 64, 3), np.uint8), np.ones((64, 64))).shape == (0, 64, 64, 3)
+
+
+def test_weights_of_another_width_are_refused():
+    page = SYSTEMS["deepfillv2"]
+    image, mask = example(64, 64)
+    batch = {"image": image[None] / np.float32(255), "mask": mask[None].astype(np.float32)}
+    shapes = jax.eval_shape(page.build(page.tiny).init, jax.random.key(0), batch).weights
+    weights = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    wider = dataclasses.replace(page.tiny, width=page.tiny.width * 2)
+    with pytest.raises(InputError, match=r"the weights do not fit deepfillv2 with .*another configuration"):
+        Inpainter("deepfillv2", wider, weights, devices=1).inpaint(image, mask)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"system": "blurr", "model": {}}, "names the system 'blurr'"),
+        ({"system": "blur", "model": {"radio": 4}}, "no field 'radio'"),
+        ({}, "names the system None"),
+    ],
+)
+def test_a_checkpoint_of_another_system_or_version(make, tmp_path, config, message):
+    make()
+    save_weights(tmp_path / "weights", {"params": {"net": {"shift": np.float32(0)}}}, config)
+    with pytest.raises(InputError, match=f"is a checkpoint of another system or version of jaxpaint: .*{message}"):
+        Inpainter.load(tmp_path / "weights")
+
+
+def test_a_checkpoint_without_a_newer_field(make, tmp_path):
+    make()
+    weights = {"params": {"net": {"shift": np.float32(0)}}}
+    save_weights(tmp_path / "weights", weights, {"system": "blur", "model": {"radius": 2}})
+    assert Inpainter.load(tmp_path / "weights").config == BlurConfig(radius=2)
 
 
 def test_broken_weights_are_named_not_returned(make):

@@ -1,5 +1,7 @@
 """The engine: order of players, accumulation, averaging, laziness, the guard inside the step, mixed precision."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxpaint.train import Network, Optim, Player, begin, compute_dtype, optimiser, play
+from jaxpaint.train import Network, Optim, Player, begin, compute_dtype, optimiser, optimisers, play
 from jaxpaint.train.optim import learning_rate
 from jaxpaint.types import InputError
 
@@ -73,6 +75,21 @@ def test_accumulation_equals_the_whole_batch():
     assert int(parts.extra["first"]["counts"]["calls"]) == 2
     with pytest.raises(InputError, match="accumulate is 3 but the batch has 4"):
         play(players, accumulate=3)(state, x)
+
+
+def test_pmap_keeps_counters_and_averages_the_rest():
+    """Eight devices with an example each make the step of one device with all eight."""
+    players = (pull("first"), pull("second", towards="first"))
+    state = begin(NETWORKS, players)(KEY, batch(1.0))
+    x = batch(*range(8))
+    step = functools.partial(play(players), axis="i")
+    many, metrics = jax.pmap(step, axis_name="i", in_axes=(None, 0), out_axes=None)(state, {"x": x["x"].reshape(8, 1)})
+    one, expected = jax.jit(play(players))(state, x)
+    calls = many.extra["first"]["counts"]["calls"]
+    assert calls.dtype == jnp.int32 and int(calls) == 1
+    assert slopes(many) == pytest.approx(slopes(one), rel=1e-6)
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-6), name
 
 
 def test_a_lazy_player_moves_every_so_often():
@@ -153,6 +170,14 @@ def test_clipping_and_weight_decay():
     zero = {"w": jnp.zeros(2)}
     updates, _ = tx.update(zero, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], -0.1 * 0.5 * params["w"], rtol=1e-6)
+
+
+def test_settings_that_mean_nothing_are_refused():
+    assert set(optimisers(Optim(lr_scale={"d": 0.1}), "d", "g")) == {"d", "g"}
+    with pytest.raises(InputError, match=r"lr_scale names \['dd'\], which do not play: the players are \['d', 'g'\]"):
+        optimisers(Optim(lr_scale={"dd": 0.1}), "d", "g")
+    with pytest.raises(InputError, match=r"optim\.ema is 1\.0"):
+        optimisers(Optim(ema=1.0), "g")
 
 
 def test_precision():

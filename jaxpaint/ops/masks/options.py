@@ -54,3 +54,11 @@ def check_range(name: str, value, low: float, high: float) -> tuple[float, float
     if not low <= first <= second <= high:
         raise InputError(f"mask option {name} is {value!r}: give numbers that rise within [{low:g}, {high:g}]")
     return first, second
+
+
+def check_counts(name: str, value, low: int, high: int) -> tuple[int, int]:
+    """As `check_range`, for whole numbers."""
+    first, second = check_range(name, value, low, high)
+    if int(first) != first or int(second) != second:
+        raise InputError(f"mask option {name} is {value!r}: give whole numbers")
+    return int(first), int(second)

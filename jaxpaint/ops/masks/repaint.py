@@ -46,7 +46,7 @@ def super_resolution(key: jax.Array, height: int, width: int, *, factor: int = 2
       factor: the stride of the known pixels, from 2 up.
     """
     rows, columns = _grid(key, height, width)
-    options.check_range("factor", factor, 2, min(height, width))
+    factor, _ = options.check_counts("factor", factor, 2, min(height, width))
     return _mask((rows % factor != 0) | (columns % factor != 0), height, width)
 
 

@@ -82,7 +82,7 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
       seed: from 0 up.
 
     Raises:
-      InputError: no such set, or no such size.
+      InputError: no such set, no such size, or JAX was started without its CPU backend.
     """
     if name not in SETS:
         near = difflib.get_close_matches(name, SETS, n=1, cutoff=0.5)
@@ -91,7 +91,7 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
     if count < 1:
         raise InputError(f"{count} masks of the set {name!r} were asked for: ask for at least 1")
     # Pinned, both: the generator and how it splits are settings that a program may have changed.
-    with jax.default_device(jax.local_devices(backend="cpu")[0]), jax.threefry_partitionable(True):
+    with jax.default_device(_cpu()), jax.threefry_partitionable(True):
         # Another stream for each set: two sets with one seed should not share their strokes.
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
         size = min(count, BATCH)
@@ -100,6 +100,16 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
             for first in range(0, count, size)
         ]
     return np.concatenate(parts)[:count]
+
+
+def _cpu() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise InputError(
+            f"mask sets are drawn on the CPU, which JAX_PLATFORMS leaves out ({error}): name it too, "
+            "as in JAX_PLATFORMS=cuda,cpu"
+        ) from error
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

@@ -90,9 +90,9 @@ def freeform(
       thickness: from, and below, in pixels of a 256 picture (see `options.unit`).
       scale: overrides the rule of `options.unit`.
     """
-    _check_brush(height, width, strokes, vertices, thickness)
-    (chance,) = integers.bits(key, brush_shape(strokes, vertices))
-    bits = _paint(chance, height, width, strokes, vertices, thickness, options.unit(height, width, scale))
+    brushes = _brush_options(height, width, strokes, vertices, thickness, options.unit(height, width, scale))
+    (chance,) = integers.bits(key, brush_shape(brushes["strokes"], brushes["vertices"]))
+    bits = paint(*brush(chance, height, width, **brushes), height, width)
     return unpack(keep(bits, fill(_centre(height, width), width), width), width)
 
 
@@ -117,15 +117,15 @@ def deepfillv2(
       side, shrink: pixels of a 256 picture (see `options.unit`).
       strokes, vertices, thickness, scale: as in `freeform`.
     """
-    _check_brush(height, width, strokes, vertices, thickness)
     multiplier = options.unit(height, width, scale)
+    brushes = _brush_options(height, width, strokes, vertices, thickness, multiplier)
     square, most = options.at_size(side, multiplier), options.at_size(shrink, multiplier, least=0)
     if square >= min(height, width) or 2 * most >= square:
         raise InputError(
             f"a box of {square} pixels, made smaller by up to {most} on each side, does not fit a mask of "
             f"{height}x{width}: lower the mask options side, shrink or scale"
         )
-    drawn, chance = integers.bits(key, (4,), brush_shape(strokes, vertices))
+    drawn, chance = integers.bits(key, (4,), brush_shape(brushes["strokes"], brushes["vertices"]))
     inset_y, inset_x = integers.uniform(drawn[0], 0, most + 1), integers.uniform(drawn[1], 0, most + 1)
     box = boxes(
         (integers.uniform(drawn[2], 0, width - square) + inset_x)[None],
@@ -137,27 +137,18 @@ def deepfillv2(
         width,
     )
     box = fill(box, width)
-    bits = box | _paint(chance, height, width, strokes, vertices, thickness, multiplier)
+    bits = box | paint(*brush(chance, height, width, **brushes), height, width)
     return unpack(keep(bits, box, width), width)
 
 
-def _check_brush(height, width, strokes, vertices, thickness):
+def _brush_options(height, width, strokes, vertices, thickness, multiplier: float) -> dict[str, tuple[int, int]]:
+    """Checked, and the thickness at this picture's size: what `brush` takes."""
     options.check_size(height, width)
-    for name, value in (("strokes", strokes), ("vertices", vertices)):
-        options.check_range(name, value, 1, 64)
-    options.check_range("thickness", thickness, 1, 1024)
-
-
-def _paint(chance, height, width, strokes, vertices, thickness, multiplier):
-    segments = brush(
-        chance,
-        height,
-        width,
-        strokes=tuple(strokes),
-        vertices=tuple(vertices),
-        thickness=options.between(*thickness, multiplier),
-    )
-    return paint(*segments, height, width)
+    return {
+        "strokes": options.check_counts("strokes", strokes, 1, 64),
+        "vertices": options.check_counts("vertices", vertices, 1, 64),
+        "thickness": options.between(*options.check_range("thickness", thickness, 1, 1024), multiplier),
+    }
 
 
 def _centre(height: int, width: int) -> Spans:
