@@ -41,7 +41,15 @@ class Program(NamedTuple):
     seconds: float
 
 
-def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode: Mode = "jit") -> Program:
+def compile_step(
+    init: Callable,
+    step: Callable,
+    batch: PyTree,
+    mesh: Mesh,
+    mode: Mode = "jit",
+    *,
+    options: dict[str, Any] | None = None,
+) -> Program:
     """Compiles a step once, before any data is read.
 
     Args:
@@ -50,6 +58,7 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
       batch: the global batch as ``jax.ShapeDtypeStruct``
       mesh: see `jaxpaint.parallel.mesh.data_mesh`
       mode: "jit" or "pmap"
+      options: XLA's compiler options for the step
 
     Raises:
       InputError: if the batch does not divide over the mesh, or there are several processes under pmap.
@@ -59,19 +68,19 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
     check_batch(jax.tree.leaves(batch)[0].shape[0], mesh.size)
     whole = replicated(mesh)
     # A hundred random draws take XLA half a minute to optimise on a CPU, and run once: they are not optimised.
-    options = {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None
+    unoptimised = {"xla_backend_optimization_level": 0} if mesh.devices.flat[0].platform == "cpu" else None
 
     def first(rng):
         return init(rng, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), batch))
 
-    born = jax.jit(first, out_shardings=whole, compiler_options=options)
+    born = jax.jit(first, out_shardings=whole, compiler_options=unoptimised)
     shapes = jax.eval_shape(born, jax.random.key(0))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
     share = split(mesh)
     started = time.perf_counter()
     if mode == "jit":
         jitted = jax.jit(step, in_shardings=(whole, share), out_shardings=(whole, whole), donate_argnums=0)
-        compiled = jitted.lower(shapes, batch).compile()
+        compiled = jitted.lower(shapes, batch).compile(compiler_options=options)
         placed = functools.partial(place, sharding=share)
     else:
         count = mesh.size
@@ -86,7 +95,7 @@ def compile_step(init: Callable, step: Callable, batch: PyTree, mesh: Mesh, mode
         shares = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype), batch
         )
-        compiled = mapped.lower(shapes, shares).compile()
+        compiled = mapped.lower(shapes, shares).compile(compiler_options=options)
 
         def placed(data):
             return place({name: x.reshape(count, -1, *x.shape[1:]) for name, x in data.items()}, share)

@@ -20,12 +20,14 @@ from jaxpaint.run.step import ready, training_step
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Optim, State
 
-BATCH, SIZE, STEPS = 8, 64, 5
+BATCH, SIZE, STEPS = 8, 32, 5
 KEY = jax.random.key(7)
 MASKS = Masks("box")
 # With Adam's usual eps of 1e-8 the first update is the gradient's sign, and a gradient of rounding errors moves a
 # parameter as far as any other: runs that add in another order part. With 1e-3 the update is smooth in the gradient.
-OPTIM = Optim(lr=2e-3, b1=0.5, eps=1e-3)
+OPTIM = Optim(lr=4e-3, b1=0.5, eps=1e-3)
+# Compiling takes most of the battery's time; without the backend's optimisation it takes half as long.
+QUICK = {"xla_backend_optimization_level": 0}
 
 
 def pictures(first: int, count: int, height: int, width: int) -> np.ndarray:
@@ -49,7 +51,7 @@ def built(name: str, dtype: str = "float32"):
 def compiled(name: str, devices: int, mode: str):
     shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in host_batch().items()}
     init, step = training_step(built(name), MASKS)
-    return compile_step(init, step, shapes, data_mesh(devices), mode)
+    return compile_step(init, step, shapes, data_mesh(devices), mode, options=QUICK)
 
 
 @functools.cache
@@ -57,19 +59,20 @@ def inpainted(name: str, height: int, width: int, dtype: str = "float32"):
     """(batch, result of the system's inpaint with its first weights)."""
     state = first_state(name)
     batch = ready({"image": pictures(0, 2, height, width), "position": np.arange(2, dtype=np.uint32)}, MASKS, KEY)
-    return batch, jax.jit(built(name, dtype).inpaint)(state.weights, batch, KEY)
+    return batch, jax.jit(built(name, dtype).inpaint, compiler_options=QUICK)(state.weights, batch, KEY)
 
 
 def fresh(name: str, devices: int = 1, mode: str = "jit"):
-    """(program, first state as its step takes it). Every program begins alike."""
+    """(program, a copy of the first state for it to donate)."""
     program = compiled(name, devices, mode)
-    return program, program.begin(KEY)
+    shardings = jax.tree.map(lambda x: x.sharding, program.abstract)
+    return program, jax.device_put(jax.tree.map(jnp.copy, first_state(name)), shardings)
 
 
 @functools.cache
 def first_state(name: str) -> State:
     """One that is never donated."""
-    return jax.tree.map(jnp.copy, fresh(name)[1])
+    return compiled(name, 1, "jit").begin(KEY)
 
 
 @functools.cache
@@ -153,7 +156,7 @@ def test_state_is_donated(name):
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_eight_devices_equal_one(name, mode):
     """Losses and gradient norms of five steps. Sums over the batch are taken in another order: float32 rounding, 1e-7
-    relative, grows by what a step amplifies (about lr / eps = 2), so five steps stay well within 1e-4."""
+    relative, grows by what a step amplifies (about lr / eps = 4), so five steps stay well within 1e-4."""
     _, one = ran(name)
     _, eight = ran(name, 8, mode)
     for number, (a, b) in enumerate(zip(one, eight, strict=True)):
@@ -189,7 +192,7 @@ def test_checkpoint_round_trip(name, tmp_path):
 
 
 @systems
-@pytest.mark.parametrize("size", [(64, 64), (33, 47), (100, 32)])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (100, 32)])
 def test_known_pixels_are_untouched_at_any_size(name, size):
     batch, result = inpainted(name, *size)
     assert result.shape == batch["image"].shape
@@ -205,7 +208,9 @@ def test_known_pixels_are_untouched_at_any_size(name, size):
 def test_hole_content_is_not_looked_at(name):
     batch, result = inpainted(name, SIZE, SIZE)
     garbage = jnp.where(batch["mask"] > 0, jnp.nan, batch["image"])
-    again = jax.jit(built(name).inpaint)(first_state(name).weights, {**batch, "image": garbage}, KEY)
+    again = jax.jit(built(name).inpaint, compiler_options=QUICK)(
+        first_state(name).weights, {**batch, "image": garbage}, KEY
+    )
     assert np.array_equal(np.asarray(again), np.asarray(result))
 
 
@@ -223,12 +228,12 @@ def test_bfloat16_is_close(name):
 @systems
 def test_networks_run_as_nnx(name):
     """Every network gives the same numbers wrapped for Flax's newer interface."""
-    batch = ready(host_batch(), MASKS, KEY)
+    batch = ready({key: x[:1] for key, x in host_batch().items()}, MASKS, KEY)
     weights = first_state(name).weights
     for network, (module, inputs) in built(name).networks.items():
         arguments = inputs(batch)
         variables = weights.variables(network)
-        expected, _ = jax.jit(module.apply)(variables, *arguments)
+        expected, _ = jax.jit(module.apply, compiler_options=QUICK)(variables, *arguments)
         blank = nnx.eval_shape(
             lambda m=module, a=arguments: nnx.bridge.lazy_init(nnx.bridge.ToNNX(m, rngs=nnx.Rngs(0)), *a)
         )
