@@ -15,7 +15,7 @@ from jaxpaint.io.weights import restore_weights
 from jaxpaint.parallel.compile import Program, compile_step
 from jaxpaint.parallel.mesh import check_batch, data_mesh
 from jaxpaint.run import report
-from jaxpaint.run.config import Experiment, to_dict
+from jaxpaint.run.config import Experiment, from_dict, to_dict
 from jaxpaint.run.guard import Guard
 from jaxpaint.run.log import Log
 from jaxpaint.run.progress import Window, duration, figures
@@ -65,17 +65,18 @@ def train(
     system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
     init, step = training_step(system, experiment.masks)
     source = open_source(experiment.data)
-    batch_shapes = specification(experiment.data, source, settings.batch)
-    abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes.items()}
-    program = compile_step(init, step, abstract, mesh, settings.mode)
-    say(f"{experiment.system}: {page.title}")
-    say(report.parameter_table(program.abstract.params))
-    say(report.cost_lines(program, mesh.size))
-
     workdir.mkdir(parents=True, exist_ok=True)
     best = experiment.validation.best if experiment.validation.every else ""
     with Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
-        state, first = _start(experiment, program, checkpoints, resume, init_from, say)
+        _check_workdir(experiment, checkpoints, resume)
+        batch_shapes = specification(experiment.data, source, settings.batch)
+        abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes.items()}
+        program = compile_step(init, step, abstract, mesh, settings.mode)
+        say(f"{experiment.system}: {page.title}")
+        say(report.parameter_table(program.abstract.params))
+        say(report.cost_lines(program, mesh.size))
+
+        state, first = _start(experiment, program, checkpoints, init_from, say)
         batches = stream(
             experiment.data,
             batch=settings.batch,
@@ -142,24 +143,37 @@ def train(
         return state
 
 
-def _start(
-    experiment: Experiment,
-    program: Program,
-    checkpoints: Checkpoints,
-    resume: bool,
-    init_from: str | None,
-    say: Callable[[str], None],
-) -> tuple[State, int]:
-    """The first state and its step: resumed, warm-started, or new."""
+def _check_workdir(experiment: Experiment, checkpoints: Checkpoints, resume: bool) -> None:
+    """Refuses checkpoints that must not be resumed: unwanted ones, and those of another system or network."""
     latest = checkpoints.latest()
     if latest is not None and not resume:
         raise InputError(
             f"{checkpoints.directory} holds checkpoints up to step {latest}, and --no-resume was given: "
             "choose another --workdir, or leave --no-resume away to go on"
         )
-    if latest is not None:
-        _check_same_system(experiment, checkpoints.config())
-        restored = checkpoints.restore(program.abstract.items())
+    config = checkpoints.config()
+    if config is None:  # none is there, or none is readable: restoring will say so
+        return
+    before = from_dict({"system": config.get("system"), "model": config.get("model", {})})
+    for part in ("system", "model"):
+        was, now = getattr(before, part), getattr(experiment, part)
+        if was != now:
+            raise InputError(
+                f"the workdir's checkpoint is of another system: its {part} is {was!r}, the config's is {now!r}. "
+                "Choose another --workdir; --init-from takes over the weights that fit"
+            )
+
+
+def _start(
+    experiment: Experiment,
+    program: Program,
+    checkpoints: Checkpoints,
+    init_from: str | None,
+    say: Callable[[str], None],
+) -> tuple[State, int]:
+    """The first state and its step: resumed, warm-started, or new."""
+    restored = checkpoints.restore(program.abstract.items())
+    if restored is not None:
         say(f"resumed from step {restored.step:,} in {checkpoints.directory}")
         if init_from:
             say(f"--init-from {init_from} is not used: the run resumes")
@@ -173,17 +187,6 @@ def _start(
         ema = {name: jax.tree.map(jnp.copy, params["params"][name]) for name in state.ema}
         state = state.replace(params=params["params"], extra=params["extra"], ema=ema)
     return state, 0
-
-
-def _check_same_system(experiment: Experiment, config: dict[str, Any] | None) -> None:
-    """Refuses to resume from a checkpoint of another system or network. Without a readable config, restore decides."""
-    now = to_dict(experiment)
-    for part in ("system", "model"):
-        if config is not None and config.get(part) != now[part]:
-            raise InputError(
-                f"the workdir's checkpoint is of another system: its {part} is {config.get(part)!r}, the config's is "
-                f"{now[part]!r}. Choose another --workdir; --init-from takes over the weights that fit"
-            )
 
 
 def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int, log: Log, say: Callable) -> None:
