@@ -1,5 +1,6 @@
 """Cutting maps into overlapping patches, and adding patches back into a map."""
 
+import einops
 import jax
 import jax.numpy as jnp
 
@@ -44,15 +45,15 @@ def add_patches(patches: jax.Array) -> jax.Array:
     Returns:
       b h*r w*r c; away from the border every pixel is the sum of four patches
     """
-    batch, height, width, size, _, channels = patches.shape
+    height, width, size = patches.shape[1:4]
     r = size // 2
     # Cut each patch into 2 x 2 quarters of r x r; quarter (i, j) of patch (y, x) lands on cell (y + i, x + j).
-    quarters = patches.reshape(batch, height, width, 2, r, 2, r, channels)
+    quarters = einops.rearrange(patches, "b h w (i p) (j q) c -> i j b h w p q c", i=2, j=2)
     cells = sum(
-        jnp.pad(quarters[:, :, :, i, :, j], ((0, 0), (i, 1 - i), (j, 1 - j), (0, 0), (0, 0), (0, 0)))
+        jnp.pad(quarters[i, j], ((0, 0), (i, 1 - i), (j, 1 - j), (0, 0), (0, 0), (0, 0)))
         for i in range(2)
         for j in range(2)
     )
-    canvas = jnp.moveaxis(cells, 3, 2).reshape(batch, (height + 1) * r, (width + 1) * r, channels)
+    canvas = einops.rearrange(cells, "b h w p q c -> b (h p) (w q) c")
     start = r // 2
     return canvas[:, start : start + height * r, start : start + width * r]

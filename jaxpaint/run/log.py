@@ -1,6 +1,7 @@
 """Where a run's figures go: metrics.jsonl, TensorBoard, PNG sheets, and a line on the screen."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 
@@ -13,24 +14,28 @@ class Log:
     """Writes scalars and sheets of a run; on hosts other than the first it writes nothing.
 
     Files, in the run's directory: ``metrics.jsonl`` (a line per log interval, exact float32 values),
-    ``tensorboard/``, ``samples/STEP.png``.
+    ``tensorboard/``, ``samples/STEP.png``. A run that was killed and resumed does some steps twice: the last line of a
+    step counts.
     """
 
     def __init__(self, workdir: pathlib.Path, *, active: bool = True):
         self.active = active
         self.workdir = workdir
         if active:
+            _drop_torn_line(workdir / "metrics.jsonl")
             self._jsonl = (workdir / "metrics.jsonl").open("a")
             self._board = SummaryWriter(str(workdir / "tensorboard"))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """`step` is the number of updates done."""
+        """`step` is the number of updates done. Values that are not finite are null in the file."""
         if not self.active:
             return
-        self._jsonl.write(json.dumps({"step": step, **{k: float(v) for k, v in values.items()}}) + "\n")
+        finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+        self._jsonl.write(json.dumps({"step": step, **finite}) + "\n")
         self._jsonl.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
 
     def sheet(self, step: int, sheet: np.ndarray) -> None:
         """A uint8 h w 3 picture."""
@@ -45,3 +50,11 @@ class Log:
         if self.active:
             self._jsonl.close()
             self._board.close()
+
+
+def _drop_torn_line(path: pathlib.Path) -> None:
+    """Cuts off what a killed run has written of a line that it did not finish."""
+    if path.exists():
+        whole = path.read_bytes()
+        with path.open("r+b") as file:
+            file.truncate(whole.rfind(b"\n") + 1)

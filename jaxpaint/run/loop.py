@@ -89,7 +89,7 @@ def train(
         say(f"data: {source.name}, {len(source):,} pictures; steps {first:,} to {settings.steps:,}")
         log = Log(workdir, active=jax.process_index() == 0)
         guard = Guard(settings.nonfinite, settings.nonfinite_limit, settings.batch)
-        samples = Samples(experiment, system)
+        samples = Samples(experiment, system, source) if settings.sample_every else None
         validator = Validator(experiment, system) if experiment.validation.every else None
         stop = StopSignal()
         window = Window(settings.batch, first, settings.steps)
@@ -113,7 +113,7 @@ def train(
                     say(f"profile of steps {first + PROFILED.start} to {number} is in {workdir / 'profile'}")
 
                 done = number + 1
-                if settings.sample_every and done % settings.sample_every == 0:
+                if samples and done % settings.sample_every == 0:
                     log.sheet(done, samples.sheet(state))
                 validated = {}
                 if validator and done % experiment.validation.every == 0:

@@ -15,10 +15,10 @@ ROWS = 4
 class Samples:
     """Sample sheets of the same few training examples, with the masks of their positions."""
 
-    def __init__(self, experiment: Experiment, system: System):
+    def __init__(self, experiment: Experiment, system: System, source):
         settings = experiment.train
         # The batch that step 0 has: a pure function of the seed, so the sheets of a resumed run show the same.
-        batches = stream(experiment.data, batch=ROWS, seed=settings.seed, start_step=0)
+        batches = stream(experiment.data, batch=ROWS, seed=settings.seed, source=source)
         self.batch = next(batches)
         batches.close()
 

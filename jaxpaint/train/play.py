@@ -8,6 +8,7 @@ network on the same parameters the compiler runs it once.
 import functools
 from collections.abc import Mapping, Sequence
 
+import einops
 import jax
 import jax.numpy as jnp
 import optax
@@ -143,6 +144,6 @@ def _split(batch: Batch, parts: int) -> PyTree:
             raise InputError(
                 f"optim.accumulate is {parts} but the batch has {x.shape[0]} examples: make the batch a multiple of it"
             )
-        return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+        return einops.rearrange(x, "(b parts) ... -> parts b ...", parts=parts)
 
     return jax.tree.map(one, dict(batch))

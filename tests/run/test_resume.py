@@ -156,3 +156,13 @@ def test_profile_writes_a_trace(place):
     assert start(place, "profiled", "--profile", "--config.train.steps=12").wait(timeout=120) == 0
     traces = list((place / "profiled" / "profile").rglob("*.xplane.pb"))
     assert traces and traces[0].stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_run_that_blows_up_stops_with_the_name_of_the_term(place):
+    flags = ("--config.optim.lr=1e30", "--config.train.nonfinite_limit=3", "--config.train.steps=30")
+    assert start(place, "wild", *flags).wait(timeout=120) == 3
+    text = (place / "wild.log").read_text()
+    assert text.count("was dropped: not finite: ") == 3
+    assert "error: step " in text and "3 in a row" in text and "Lower optim.lr" in text
+    assert "Traceback" not in text
