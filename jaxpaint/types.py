@@ -14,7 +14,8 @@ Randomness is a key that somebody passed in. What is drawn for one example is a 
 the same picture, crop and mask come out on one device and on a pod, before and after a restart.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -39,3 +40,16 @@ class InputError(ValueError):
     The message says what was given, what was expected and what to do. The command line prints it
     without a traceback; a caller of the library catches a ValueError.
     """
+
+
+def did_you_mean(name: object, known: Iterable, form: str = "; did you mean {!r}?", cutoff: float = 0.6) -> str:
+    """The part of a message that proposes the known name nearest to a mistyped one; "" where none is near.
+
+    Args:
+      name: what was given.
+      known: what there is.
+      form: the text, with a place for the nearest name.
+      cutoff: how alike names must be, from 0 to 1.
+    """
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], 1, cutoff)
+    return form.format(near[0]) if near else ""

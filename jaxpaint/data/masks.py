@@ -29,7 +29,7 @@ class MaskFolder:
                 raise InputError(
                     f"data.mask_pairing is 'name', but {source.name} has no file names: set data.mask_pairing = 'seed'"
                 )
-            self.paired = pair(source.files, self.files, self.root)
+            self.paired = pair(source.files, self.files, self.root, ", or set data.mask_pairing = 'seed' to draw them")
 
     def make(self, seed: int, position: int, index: int, where: Window, flip: bool) -> np.ndarray:
         """uint8 size 1 in {0, 1}, 1 = hole. It may be empty, where the crop missed the hole.
@@ -54,11 +54,11 @@ class MaskFolder:
         return binarise(decode_channels(path), self.convention, name=path)
 
 
-def pair(pictures: list[str], masks: list[str], root: str) -> list[int]:
+def pair(pictures: list[str], masks: list[str], root: str, instead: str = "") -> list[int]:
     """For each picture the number of its mask.
 
     A mask belongs to the picture that has the same path without the ending, else to the one with the same stem,
-    where there is only one such mask.
+    where there is only one such mask. `instead` says, in the message, what else a caller's user can do.
 
     Raises:
       InputError: pictures without a mask, or with several; lists the first few.
@@ -78,13 +78,12 @@ def pair(pictures: list[str], masks: list[str], root: str) -> list[int]:
     if missing:
         raise InputError(
             f"{len(missing)} of {len(pictures)} pictures have no mask of their name in {root!r}: "
-            f"{_few(missing)}; a mask is called as its picture (any of its endings), "
-            "or set data.mask_pairing = 'seed' to draw them"
+            f"{_few(missing)}; a mask is called as its picture (any of its endings){instead}"
         )
     if several:
         raise InputError(
             f"{len(several)} pictures have several masks of their name in {root!r}: {_few(several)}; "
-            "put each mask in the same folder below the root as its picture"
+            f"put each mask in the same folder below the root as its picture{instead}"
         )
     return found
 

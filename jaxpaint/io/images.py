@@ -10,7 +10,6 @@ written upright and the tag says so), the EXIF thumbnail and XMP (both may descr
 profile of a CMYK picture (it is written as RGB). 16-bit *colour* is read at 8 bits, with a warning.
 """
 
-import contextlib
 import dataclasses
 import io
 import os
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
 from jaxpaint.data.decode import FORMATS, decode_channels
+from jaxpaint.io.atomic import replacing
 from jaxpaint.ops.masks.check import binarise
 from jaxpaint.types import InputError
 
@@ -165,15 +165,8 @@ def write(path: str | os.PathLike, picture: Picture) -> None:
         image = Image.fromarray(picture.deep[..., 0])
     else:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as temporary:
         image.save(temporary, format=kind, **_options(kind, picture))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
 
 
 def read_mask(path: str | os.PathLike, convention: str = "hole-white", *, allow_empty: bool = False) -> np.ndarray:

@@ -130,7 +130,7 @@ def _load(path: epath.Path, skipped: list[Skipped]) -> LoadedWeights:
 
 
 def _is_checkpoint(path: epath.Path) -> bool:
-    return (path / "weights").is_dir() or (path / "_CHECKPOINT_METADATA").exists()
+    return (path / "weights").is_dir() or (path / folders.COMPLETE).exists()
 
 
 def _remove_leftovers(path: epath.Path) -> None:

@@ -1,7 +1,6 @@
 """The command ``jaxpaint``. Everything heavy is imported by the sub-command that needs it."""
 
 import argparse
-import math
 import sys
 
 from jaxpaint import __version__
@@ -88,6 +87,7 @@ def _systems(arguments: argparse.Namespace) -> int:
 
     from jaxpaint.convert import CONVERSIONS
     from jaxpaint.systems import SYSTEMS
+    from jaxpaint.train.state import count
 
     batch = {
         "image": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32),
@@ -97,7 +97,7 @@ def _systems(arguments: argparse.Namespace) -> int:
         state = jax.eval_shape(page.build(page.config()).init, jax.random.key(0), batch)
         print(f"{name}\n  {page.title}")
         for network, params in state.params.items():
-            print(f"  {network}: {sum(math.prod(x.shape) for x in jax.tree.leaves(params)):,} parameters")
+            print(f"  {network}: {count(params):,} parameters")
         for file in CONVERSIONS[name].files if name in CONVERSIONS else ():
             print(f"  published: {file.name}: {file.note}" + (f" {file.url}" if file.url else ""))
     return 0

@@ -7,7 +7,6 @@ type; an unknown field or a value of another type is an error that names the nea
 
 import ast
 import dataclasses
-import difflib
 import importlib.util
 import pathlib
 import types
@@ -18,7 +17,7 @@ from jaxpaint.data.config import Data
 from jaxpaint.ops.masks import Masks
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Optim
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, did_you_mean
 
 
 @dataclasses.dataclass
@@ -100,8 +99,8 @@ def load(argument: str, overrides: dict[str, str]) -> Experiment:
     name, _, variant = argument.partition(":")
     path = pathlib.Path(name)
     if not path.is_file():
-        near = difflib.get_close_matches(str(path), [str(p) for p in path.parent.glob("*.py")], 1)
-        raise InputError(f"--config={name}: no such file" + (f"; did you mean {near[0]}?" if near else ""))
+        proposal = did_you_mean(path, path.parent.glob("*.py"), "; did you mean {}?")
+        raise InputError(f"--config={name}: no such file{proposal}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -143,9 +142,8 @@ def from_dict(values: dict[str, Any]) -> Experiment:
     """
     name = values.get("system")
     if name not in SYSTEMS:
-        near = difflib.get_close_matches(str(name), list(SYSTEMS), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"the config names the system {name!r}, which is none of {sorted(SYSTEMS)}{hint}")
+        known = f"which is none of {sorted(SYSTEMS)}{did_you_mean(name, SYSTEMS)}"
+        raise InputError(f"the config names the system {name!r}, {known}")
     return _from_dict(Experiment(system=name, model=SYSTEMS[name].config()), values, "config")
 
 
@@ -169,8 +167,7 @@ def _hints(config: Any) -> dict[str, Any]:
 
 def _unknown(name: str, config: Any, within: str) -> str:
     names = [f.name for f in dataclasses.fields(config)]
-    near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
-    hint = f"did you mean --{within}.{near[0]}?" if near else f"it has {', '.join(names)}"
+    hint = did_you_mean(name, names, f"did you mean --{within}.{{}}?", cutoff=0.5) or f"it has {', '.join(names)}"
     return f"--{within}.{name}: {type(config).__name__} has no field {name!r}; {hint}"
 
 
@@ -192,8 +189,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if origin is Literal:
         if value in arguments:
             return value
-        near = difflib.get_close_matches(str(value), [str(a) for a in arguments], 1)
-        raise InputError(f"{wanted}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise InputError(f"{wanted}{did_you_mean(value, arguments)}")
     if hint is Any:
         return value
     if isinstance(value, str) and hint is not str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpaint.io.atomic import replacing
 from jaxpaint.metrics import METRICS, STANDARD
 from jaxpaint.run.console import plain
 from jaxpaint.run.protocol import (
@@ -30,7 +31,7 @@ from jaxpaint.run.protocol import (
 )
 from jaxpaint.run.sheet import COLUMNS, sheet, with_grey_hole
 from jaxpaint.run.subject import BASELINES, Inpaint, Subject, subject
-from jaxpaint.run.tables import tables, to_csv, to_png, write
+from jaxpaint.run.tables import tables, to_csv, to_png
 from jaxpaint.types import InputError
 
 DEFAULT_MASK_SET = ALL_BUCKETS
@@ -200,7 +201,8 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     say(table)  # before anything is written: a full disk does not cost the figures
     for name, data in files.items():
         try:
-            write(out / name, data)
+            with replacing(out / name) as temporary:
+                temporary.write_bytes(data)
         except OSError as error:
             raise InputError(
                 f"{out / name} cannot be written: {error.strerror or error}; give another --out"

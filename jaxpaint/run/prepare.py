@@ -80,12 +80,12 @@ def _binary(mask: np.ndarray, name: str) -> np.ndarray:
     if mask.ndim != 3 or mask.shape[-1] != 1:
         raise InputError(f"{name}: mask is {shape_of(mask)}: expected height x width, or height x width x 1")
     high = mask.max() if mask.size else 0
-    if not ((mask == 0) | (mask == (255 if high == 255 else 1))).all():
-        full = 255 if high == 255 else 1
+    full = 255 if high == 255 else 1
+    if not ((mask == 0) | (mask == full)).all():
         grey = float(np.mean((mask != 0) & (mask != full)))
         raise InputError(
             f"{name}: mask is not binary: values from {mask.min():g} to {high:g}, {grey:.1%} of them neither 0 nor "
-            f"{full}; expected bool, {0, 1} or {0, 255}, 1 = hole: threshold it (mask > 127)"
+            f"{full}; expected bool, {{0, 1}} or {{0, 255}}, 1 = hole: threshold it (mask > 127)"
         )
     return (mask > 0).astype(np.uint8)
 

@@ -5,7 +5,6 @@ whose script reads them), so every figure travels with a card. A card is a pure 
 holds no time, no path and no name of a machine, and two runs write the same bytes.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from jaxpaint.data.geometry import Window, cut, cut_mask, window
 from jaxpaint.data.masks import pair
 from jaxpaint.metrics import METRICS
 from jaxpaint.ops.masks import BUCKETS, SETS, binarise, digest, frozen
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, did_you_mean
 
 DEMO_PICTURES = 32
 SMALLEST = 32  # pixels on a side: what a network takes
@@ -150,10 +149,7 @@ class FolderMasks(Sequence):
             self.numbers = [int(rng.integers(len(self.files))) for rng in draw]
             return
         names = [pictures.label(number) for number in range(len(pictures))]
-        try:
-            self.numbers = pair(names, self.files, root)
-        except InputError as error:
-            raise InputError(f"{error} (here: --mask-pairing seed)") from error
+        self.numbers = pair(names, self.files, root, ", or give --mask-pairing seed to draw them")
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -236,10 +232,10 @@ def frozen_masks(name: str, pictures: Pictures, seed: int) -> FrozenMasks | dict
     if name == ALL_BUCKETS:
         return {bucket.removeprefix(f"{ALL_BUCKETS}-"): FrozenMasks(bucket, pictures, seed) for bucket in BUCKETS}
     if name not in SETS:
-        near = difflib.get_close_matches(name, [ALL_BUCKETS, *SETS], 1)
+        proposal = did_you_mean(name, [ALL_BUCKETS, *SETS], ", did you mean {}?")
         raise InputError(
-            f"there is no mask set {name!r}" + (f", did you mean {near[0]}?" if near else "") + "; there are "
-            f"{ALL_BUCKETS} (all six buckets of hole share), {', '.join(SETS)}"
+            f"there is no mask set {name!r}{proposal}; there are {ALL_BUCKETS} (all six buckets of hole share), "
+            f"{', '.join(SETS)}"
         )
     return FrozenMasks(name, pictures, seed)
 

@@ -1,9 +1,7 @@
-"""Results of an evaluation as text and files: Markdown tables, a CSV with a row a picture, atomic writes."""
+"""Results of an evaluation as text and files: Markdown tables, a CSV with a row a picture."""
 
 import csv
 import io
-import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -89,14 +87,3 @@ def to_png(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file in one step, so that there is never half of one; makes its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,11 +1,10 @@
 """``train.py`` and ``jaxpaint train``: the command line of training."""
 
 import argparse
-import difflib
 import pathlib
 import sys
 
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, did_you_mean
 
 DESCRIPTION = """Train a system. Any field of the config can be set: --config.optim.lr=1e-4 --config.train.batch=8.
 
@@ -35,8 +34,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         flag = queue.pop(0)
         if not flag.startswith("--config."):
             known = ["--config", "--config.", "--workdir", "--resume", "--no-resume", "--init-from", "--profile"]
-            near = difflib.get_close_matches(flag.partition("=")[0].partition(".")[0], known, 1)
-            parser.error(f"unknown argument {flag!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            given = flag.partition("=")[0].partition(".")[0]
+            parser.error(f"unknown argument {flag!r}{did_you_mean(given, known, '; did you mean {}?')}")
         name, equals, value = flag.removeprefix("--config.").partition("=")
         if not equals:
             if not queue:

@@ -336,31 +336,22 @@ def test_full_disk_is_seen_before_saving(run, monkeypatch):
     assert folders_in(run) == {"1", "2", "3"}
 
 
-def test_full_disk_while_saving(tmp_path, monkeypatch):
+@pytest.mark.parametrize("small_disk", [6], indirect=True)
+def test_full_disk_while_saving(small_disk, monkeypatch):
     """A real, small file system; the look before the save is switched off, as if another process filled it."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", mount], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
-    try:
-        saved(mount, [1])
-        with Checkpoints(mount) as checkpoints:
-            with pytest.raises(CheckpointError, match=r"needs 16\.00 MiB, \d\.\d\d MiB are free"):
-                checkpoints.save(2, big_items(16), CONFIG)
-            monkeypatch.setattr(checkpoint_folder, "check_space", lambda folder, items: None)
+    saved(small_disk, [1])
+    with Checkpoints(small_disk) as checkpoints:
+        with pytest.raises(CheckpointError, match=r"needs 16\.00 MiB, \d\.\d\d MiB are free"):
             checkpoints.save(2, big_items(16), CONFIG)
-            with pytest.raises(
-                CheckpointError, match=r"step 2 was not saved.*checkpoint of step 1 is untouched"
-            ) as caught:
-                checkpoints.wait()
-            assert re.search(r"RESOURCE_EXHAUSTED|No space left", str(caught.value)), caught.value
-            assert folders_in(mount) == {"1"}, "the torn save gives its space back"
-            assert checkpoints.restore(abstract(toy_state(1))).step == 1
-            checkpoints.save(3, toy_state(3).items(), CONFIG)  # and the run can go on
-        assert folders_in(mount) == {"1", "3"}
-    finally:
-        subprocess.run(["umount", mount], check=True)
+        monkeypatch.setattr(checkpoint_folder, "check_space", lambda folder, items: None)
+        checkpoints.save(2, big_items(16), CONFIG)
+        with pytest.raises(CheckpointError, match=r"step 2 was not saved.*checkpoint of step 1 is untouched") as caught:
+            checkpoints.wait()
+        assert re.search(r"RESOURCE_EXHAUSTED|No space left", str(caught.value)), caught.value
+        assert folders_in(small_disk) == {"1"}, "the torn save gives its space back"
+        assert checkpoints.restore(abstract(toy_state(1))).step == 1
+        checkpoints.save(3, toy_state(3).items(), CONFIG)  # and the run can go on
+    assert folders_in(small_disk) == {"1", "3"}
 
 
 CHILD = """

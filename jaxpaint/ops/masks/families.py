@@ -1,7 +1,6 @@
 """All mask families by name, and `sample`, which draws one mask for each example of a batch."""
 
 import dataclasses
-import difflib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxpaint.ops.masks import boxes, lama, mat, repaint, share, strokes
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, did_you_mean
 
 FAMILIES: dict[str, Callable] = {
     "deepfillv2": strokes.deepfillv2,
@@ -68,8 +67,7 @@ def _nearest(name: str, known) -> str:
     known = list(known)
     if not known:
         return ": it has none"
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return (f": did you mean {near[0]!r}? " if near else ": ") + f"there are {', '.join(known)}"
+    return f": {did_you_mean(name, known, 'did you mean {!r}? ', cutoff=0.5)}there are {', '.join(known)}"
 
 
 def sample(key: jax.Array, positions: jax.Array, height: int, width: int, masks: Masks) -> jax.Array:

@@ -5,7 +5,6 @@ a number of masks, a size and a seed; `digest` says whether two machines mean th
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import zlib
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpaint.ops.masks.families import Masks, sample
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, did_you_mean
 
 BATCH = 64
 
@@ -85,8 +84,7 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
       InputError: no such set, no such size, or JAX was started without its CPU backend.
     """
     if name not in SETS:
-        near = difflib.get_close_matches(name, SETS, n=1, cutoff=0.5)
-        proposal = f"did you mean {near[0]!r}? " if near else ""
+        proposal = did_you_mean(name, SETS, "did you mean {!r}? ", cutoff=0.5)
         raise InputError(f"there is no mask set {name!r}: {proposal}there are {', '.join(SETS)}")
     if count < 1:
         raise InputError(f"{count} masks of the set {name!r} were asked for: ask for at least 1")
