@@ -22,6 +22,10 @@ import jax
 
 PyTree = Any
 
+DATA, FSDP, SPATIAL = "data", "fsdp", "spatial"
+"""The axes of a device mesh: the first two divide a batch (and the second the optimiser's state), the last a picture's
+height."""
+
 Batch = Mapping[str, jax.Array]
 """One batch, by name:
 
@@ -53,3 +57,9 @@ def did_you_mean(name: object, known: Iterable, form: str = "; did you mean {!r}
     """
     near = difflib.get_close_matches(str(name), [str(one) for one in known], 1, cutoff)
     return form.format(near[0]) if near else ""
+
+
+def leaf_name(path: tuple) -> str:
+    """A leaf's name from its path in a tree, ``params/generator/conv1/kernel``: the same for dicts, tuples, records."""
+    parts = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
+    return "/".join(parts)

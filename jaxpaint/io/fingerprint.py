@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpaint.types import PyTree
+from jaxpaint.types import PyTree, leaf_name
 
 
 class Leaf(NamedTuple):
@@ -29,12 +29,6 @@ class Leaf(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
-
-
-def leaf_name(path: tuple) -> str:
-    """A leaf's name, ``params/generator/conv1/kernel``: the same for dicts, tuples and records."""
-    parts = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-    return "/".join(parts)
 
 
 def named_leaves(tree: PyTree) -> dict[str, jax.Array | np.ndarray]:
@@ -54,9 +48,10 @@ def fingerprint(tree: PyTree) -> dict[str, Leaf]:
     leaves may live on different devices. On many processes, all must call it.
     """
     leaves = named_leaves(tree)
-    sums = {name: _leaf_sum(x) if isinstance(x, jax.Array) else _host_sum(x) for name, x in leaves.items()}
-    sums = jax.device_get(sums)
-    return {name: leaf._replace(sum=int(sums[name])) for name, leaf in describe(tree).items()}
+    # One after the other: of divided arrays every sum travels, and programs that exchange something must not overtake
+    # each other on different processes.
+    sums = {name: int(_leaf_sum(x)) if isinstance(x, jax.Array) else _host_sum(x) for name, x in leaves.items()}
+    return {name: leaf._replace(sum=sums[name]) for name, leaf in describe(tree).items()}
 
 
 def digest(leaves: Mapping[str, Leaf]) -> str:

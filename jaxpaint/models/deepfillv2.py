@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpaint.nn import GatedConv, GatedUpConv, SpectralConv
+from jaxpaint.nn import Conv, GatedConv, GatedUpConv, SpectralConv
 from jaxpaint.ops.attend import contextual_attention
 from jaxpaint.ops.pixels import composite
 from jaxpaint.ops.resize import nearest_align_corners
@@ -148,8 +148,7 @@ class _Output(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.initializers.glorot_uniform()
-        return nn.Conv(3, (3, 3), padding="SAME", kernel_init=init, dtype=self.dtype, name="conv")(x)
+        return Conv(3, dtype=self.dtype, name="conv")(x)
 
 
 class Discriminator(nn.Module):

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpaint.ops.resize import double
+from jaxpaint.nn.conv import Conv, DoubledConv
+from jaxpaint.ops.conv import interleave
 
 
 class GatedConv(nn.Module):
@@ -37,18 +38,16 @@ class GatedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """b h w c -> (b h/stride w/stride features, {"pre": before activation and gate, 2 * features channels})."""
-        pre = nn.Conv(
+        pre = Conv(
             2 * self.features,
-            (self.kernel, self.kernel),
-            strides=self.stride,
-            kernel_dilation=self.dilation,
-            padding="SAME",
-            kernel_init=nn.initializers.variance_scaling(self.gain**2, "fan_avg", "uniform"),
+            self.kernel,
+            self.stride,
+            self.dilation,
+            kernel_init=_scaled(self.gain),
             dtype=self.dtype,
             name="conv",
         )(x)
-        features, gates = jnp.split(pre, 2, axis=-1)
-        return self.activation(features) * nn.sigmoid(gates), {"pre": pre}
+        return _gated(pre, self.activation), {"pre": pre}
 
 
 class GatedUpConv(nn.Module):
@@ -66,4 +65,27 @@ class GatedUpConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """b h w c -> (b 2h 2w features, {"pre": …})."""
-        return GatedConv(self.features, gain=self.gain, dtype=self.dtype, name="conv")(double(x))
+        phases = _UpPhases(2 * self.features, self.gain, self.dtype, name="conv")(x)
+        return interleave([_gated(pre, nn.elu) for pre in phases]), {"pre": interleave(phases)}
+
+
+class _UpPhases(nn.Module):
+    """The convolution of `GatedUpConv`, one level further down, where published files have it (``conv.conv``)."""
+
+    features: int
+    gain: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        init = _scaled(self.gain)
+        return DoubledConv(self.features, kernel_init=init, dtype=self.dtype, name="conv")(x)
+
+
+def _gated(pre: jax.Array, activation: Callable) -> jax.Array:
+    features, gates = jnp.split(pre, 2, axis=-1)
+    return activation(features) * nn.sigmoid(gates)
+
+
+def _scaled(gain: float) -> Callable:
+    return nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxpaint.ops.conv import convolve
+
 
 class SpectralConv(nn.Module):
     """A convolution whose kernel is divided by its largest singular value, found by one power iteration a call.
@@ -38,14 +40,8 @@ class SpectralConv(nn.Module):
             sigma = jnp.sum((v @ matrix) * u)
         if self.is_mutable_collection("spectral") and not self.is_initializing():
             stored.value = jax.lax.stop_gradient(u)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            (weight / sigma).astype(self.dtype),
-            (self.stride, self.stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y + bias.astype(self.dtype), {"sigma": sigma}
+        y = convolve(x.astype(self.dtype), weight / sigma, bias, stride=self.stride)
+        return y, {"sigma": sigma}
 
     def _first_u(self) -> jax.Array:
         return nn.initializers.truncated_normal(1.0)(self.make_rng("params"), (1, self.features))

@@ -2,18 +2,35 @@
 with Free-Form Image Inpainting with Gated Convolution, arXiv 1806.03589).
 
 Every position of a feature map is rebuilt from patches of the known region: scores are cosine-like similarities of
-3x3 patches at half resolution, made coherent by `fuse`, and the weighted patches are pasted back at full resolution.
+3x3 patches at half resolution, made coherent by fusion, and the weighted patches are pasted back at full resolution.
+
+Patches that overlap share their pixels, so no patch is ever cut out. With ``p(y, x)`` the pixels at reduced
+resolution, the inner product of two patches is a sum over nine shifts of the inner products of pixels,
+
+    (1)  S[y x, Y X] = sum over i, j in -1..1 of  G[y+i x+j, Y+i X+j] / |patch at Y X|,   G[n, m] = <p(n), p(m)>,
+
+and pasting patches of 2r x 2r with stride r is a sum over four shifts of weights on cells of r x r pixels,
+
+    (2)  out[y x] = sum over Y, X of  (sum over i, j in 0..1 of  A[y-i x-j, Y-i X-j]) * cell[Y X].
+
+For 96 channels that is 480 products a pair of positions, where cut-out patches take 864 + 1536.
 
 All positions are compared with all others, n x n scores with n = h * w / rate². They are made for a few rows of the
-picture at a time, so that memory is bounded by `chunk_elements` and not by n²; every chunk is a matrix product.
+picture at a time, so that memory is bounded by `chunk_elements` and not by n². Where the mesh divides pictures over
+``spatial``, each device compares all positions with the known patches of its part.
 """
 
+import functools
+
+import einops
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
-from jaxpaint.ops.patches import add_patches, extract_patches
+from jaxpaint.ops.halo import from_after, from_before, with_halo
+from jaxpaint.ops.placement import parts, undivided
 from jaxpaint.ops.resize import nearest_align_corners
-from jaxpaint.types import InputError
+from jaxpaint.types import DATA, FSDP, SPATIAL, InputError
 
 LEAST_PER_PICTURE = 2**20
 """Scores of one picture that are made at a time whatever the batch: those of a 256x256 picture."""
@@ -58,79 +75,163 @@ def contextual_attention(
                 f"contextual attention: the {name} is {x.shape[1]}x{x.shape[2]}, not divisible by rate {rate}: "
                 f"pad the picture (to a multiple of {4 * rate} for DeepFillv2)"
             )
-    batch, height, width = foreground.shape[0], foreground.shape[1] // rate, foreground.shape[2] // rate
+    height, width = foreground.shape[1] // rate, foreground.shape[2] // rate
     key_height, key_width = background.shape[1] // rate, background.shape[2] // rate
-    queries = extract_patches(nearest_align_corners(foreground, height, width), kernel)
-    keys = extract_patches(nearest_align_corners(background, key_height, key_width), kernel).astype(jnp.float32)
-    # max(norm, 1e-4), with the maximum inside: the slope of a root at zero is infinite, and features after a ReLU have
-    # patches that are zero all over.
-    norm = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(keys), axis=(3, 4, 5), keepdims=True), 1e-8))
-    keys = (keys / norm).astype(queries.dtype)
-    values = extract_patches(background, 2 * rate, rate)
+    queries = nearest_align_corners(foreground, height, width)
+    keys = nearest_align_corners(background, key_height, key_width)
     if mask is None:
-        known = jnp.ones((batch, key_height * key_width), jnp.float32)
+        mask = jnp.zeros((1, *background.shape[1:3], 1))
+    holes = nearest_align_corners(mask, key_height, key_width).astype(jnp.float32)
+    holes = jnp.broadcast_to(holes, (len(keys), *holes.shape[1:]))
+    attend = functools.partial(
+        _attend, kernel=kernel, rate=rate, softmax_scale=softmax_scale, fuse=fuse, chunk_elements=chunk_elements
+    )
+    count = parts(SPATIAL)
+    if count == 1:
+        pasted = attend(queries, keys, background, holes)
+    elif key_height % count or (height * rate) % count:
+        pasted = attend(*[undivided(x) for x in (queries, keys, background, holes)])
     else:
-        holes = extract_patches(nearest_align_corners(mask, key_height, key_width).astype(jnp.float32), kernel)
-        known = (jnp.max(holes, axis=(3, 4, 5)) == 0).astype(jnp.float32).reshape(mask.shape[0], -1)
-        known = jnp.broadcast_to(known, (batch, known.shape[1]))
+        everything, rows = PartitionSpec((DATA, FSDP)), PartitionSpec((DATA, FSDP), SPATIAL)
+        divided = jax.shard_map(
+            functools.partial(attend, count=count), in_specs=(everything, rows, rows, rows), out_specs=rows
+        )
+        pasted = divided(queries, keys, background, holes)
+    return (pasted / 4).astype(foreground.dtype)
 
-    budget = max(chunk_elements // batch, min(chunk_elements, LEAST_PER_PICTURE))
+
+def _attend(queries, keys, background, holes, *, kernel, rate, softmax_scale, fuse, chunk_elements, count=1):
+    """All queries against the keys of this of `count` parts of the picture.
+
+    Args:
+      queries: b h w c, at the reduced resolution, whole
+      keys: b H W c, this part's; with background b H*rate W*rate c and holes b H W 1
+
+    Returns:
+      b h*rate/count w*rate c, float32: this part's rows of the pasted patches
+    """
+    batch, height, width, _ = queries.shape
+    key_height, key_width = keys.shape[1:3]
+    before = (kernel - 1) // 2
+    after = kernel - 1 - before
+    first_part = last_part = True
+    if count > 1:
+        first_part = jax.lax.axis_index(SPATIAL) == 0
+        last_part = jax.lax.axis_index(SPATIAL) == count - 1
+
+    def bordered(x):
+        """With the rows and columns that patches reach into."""
+        return jnp.pad(with_halo(x, before, after, count), ((0, 0), (0, 0), (before, after), (0, 0)))
+
+    keys, holes = bordered(keys), bordered(holes)
+    squares = jnp.sum(jnp.square(keys.astype(jnp.float32)), axis=-1)
+    # 1 / max(norm, 1e-4), with the maximum inside: the slope of a root at zero is infinite, and features after a ReLU
+    # have patches that are zero all over.
+    scale = jax.lax.rsqrt(jnp.maximum(_windows(squares, kernel), 1e-8))[:, None, None]
+    known = (_windows(holes[..., 0], kernel) == 0).astype(jnp.float32)[:, None, None]
+    # Two more rows at each end: the neighbours of neighbours that fusion looks at.
+    queries = jnp.pad(queries, ((0, 0), (before + 2, after + 2), (before, after), (0, 0)))
+    cells = with_halo(background, rate // 2, rate - rate // 2, count)
+    cells = jnp.pad(cells, ((0, 0), (0, 0), (rate // 2, rate - rate // 2), (0, 0)))
+    cells = einops.rearrange(cells, "b (h p) (w q) c -> b h w (p q c)", p=rate, q=rate)
+
+    def similarity(first, rows):
+        """Equation 1 for `rows` rows from `first` on: b rows w H W; zeros in rows outside the picture."""
+        window = jax.lax.dynamic_slice_in_dim(queries, first + 2, rows + kernel - 1, axis=1)
+        products = jnp.einsum("byxc,bYXc->byxYX", window, keys, preferred_element_type=jnp.float32)
+        along_rows = sum(products[:, :, i : i + width, :, i : i + key_width] for i in range(kernel))
+        scores = sum(along_rows[:, i : i + rows, :, i : i + key_height] for i in range(kernel))
+        row = first + jnp.arange(rows)
+        inside = ((row >= 0) & (row < height)).astype(jnp.float32)
+        return scores * scale * inside[:, None, None, None]
+
+    def fused_along_rows(first, rows):
+        """Plus the scores of the pairs one position before and after, lines running on in the next."""
+        scores = similarity(first - 1, rows + 2)
+        flat = scores.reshape(batch, (rows + 2) * width, key_height * key_width)
+        previous = jnp.concatenate([from_before(flat[..., -1:], count), flat[..., :-1]], axis=-1)
+        following = jnp.concatenate([flat[..., 1:], from_after(flat[..., :1], count)], axis=-1)
+        fused = previous[:, width - 1 : -width - 1] + flat[:, width:-width]
+        fused += following[:, width + 1 : fused.shape[1] + width + 1]
+        return fused.reshape(batch, rows, width, key_height, key_width)
+
+    def fused(first, rows, ends=None):
+        """Plus the same along columns; `ends` are the first and the last row of the picture, fused along rows."""
+        if ends is None:
+            middle = fused_along_rows(first, rows)
+            above, below = _shifted(middle[:, -1:], 1, axis=2), _shifted(middle[:, :1], -1, axis=2)
+        else:
+            more = fused_along_rows(first - 1, rows + 2)
+            middle = more[:, 1:-1]
+            above = jnp.where(first == 0, _shifted(ends[1], 1, axis=2), more[:, :1])
+            below = jnp.where(first + rows == height, _shifted(ends[0], -1, axis=2), more[:, -1:])
+        previous = jnp.concatenate([above, middle[:, :-1]], axis=1)
+        following = jnp.concatenate([middle[:, 1:], below], axis=1)
+        wrapped = from_before(previous[:, :, :, -1:], count, around=True)
+        wrapped = jnp.where(first_part, _shifted(wrapped, 1, axis=4), wrapped)
+        previous = jnp.concatenate([wrapped, previous[:, :, :, :-1]], axis=3)
+        wrapped = from_after(following[:, :, :, :1], count, around=True)
+        wrapped = jnp.where(last_part, _shifted(wrapped, -1, axis=4), wrapped)
+        following = jnp.concatenate([following[:, :, :, 1:], wrapped], axis=3)
+        return previous + middle + following
+
+    def softmax(scores):
+        most = jnp.max(jax.lax.stop_gradient(scores), axis=(3, 4), keepdims=True)
+        most = jax.lax.pmax(most, SPATIAL) if count > 1 else most
+        powers = jnp.exp(scores - most)
+        total = jnp.sum(powers, axis=(3, 4), keepdims=True)
+        return powers / (jax.lax.psum(total, SPATIAL) if count > 1 else total)
+
+    def pasted(rows, scores):
+        """Equation 2 for the cells that patches of these rows touch: b rows+1 w+1 (p q c)."""
+        weights = softmax(softmax_scale * known * scores) * known
+        weights = jnp.pad(weights, ((0, 0), (1, 1), (1, 1), (1, 1), (1, 1)))
+        weights = sum(weights[:, :, 1 - i : width + 2 - i, :, 1 - i : key_width + 2 - i] for i in range(2))
+        weights = sum(weights[:, 1 - i : rows + 2 - i, :, 1 - i : key_height + 2 - i] for i in range(2))
+        return jnp.einsum("byxYX,bYXe->byxe", weights.astype(cells.dtype), cells, preferred_element_type=jnp.float32)
+
+    def chunk(first, rows, ends=None):
+        return pasted(rows, fused(first, rows, ends) if fuse else similarity(first, rows))
+
+    budget = max(chunk_elements // batch, min(chunk_elements, LEAST_PER_PICTURE)) // count
     rows = _rows_per_chunk(height, width * key_height * key_width, budget)
+    if rows == height:
+        canvas = chunk(0, height)
+    else:
+        ends = (fused_along_rows(0, 1), fused_along_rows(height - 1, 1)) if fuse else None
 
-    def one(queries, keys, values, known):
-        """One picture: (n d), (m d), (m e), (m) -> n e."""
-        # Two zero rows at each end: the fused neighbours of the first and last positions.
-        padded = jnp.pad(queries, ((2, 2), (0, 0)))
+        part = jax.checkpoint(functools.partial(chunk, rows=rows, ends=ends))
 
-        def similarity(start, length):
-            """Scores of positions start … start + length, fused along rows: length m."""
-            part = jax.lax.dynamic_slice_in_dim(padded, start + 1, length + 2)
-            scores = jnp.einsum("nd,md->nm", part, keys, preferred_element_type=jnp.float32)
-            if not fuse:
-                return scores[1:-1]
-            before = jnp.pad(scores[:-2, :-1], ((0, 0), (1, 0)))
-            after = jnp.pad(scores[2:, 1:], ((0, 0), (0, 1)))
-            return before + scores[1:-1] + after
+        def add(canvas, first):
+            """The chunk's cells, of which the last row is the next chunk's first too."""
+            before = jax.lax.dynamic_slice_in_dim(canvas, first, rows + 1, axis=1)
+            after = before + part(first)
+            return jax.lax.dynamic_update_slice_in_dim(canvas, after, first, axis=1), None
 
-        def scores_of(first_row):
-            start = first_row * width
-            main = similarity(start, rows * width)
-            if not fuse:
-                return main
-            # The row above: for the first one, the last row one column to the left (column-major order runs on).
-            at_top, at_end = first_row == 0, first_row + rows == height
-            above = similarity(jnp.where(at_top, (height - 1) * width - 1, start - width), width)
-            above = above.at[0].multiply(jnp.where(at_top, 0.0, 1.0))
-            below = similarity(jnp.where(at_end, 1, start + rows * width), width)
-            below = below.at[-1].multiply(jnp.where(at_end, 0.0, 1.0))
-            stacked = jnp.concatenate([above, main, below]).reshape(-1, key_height, key_width)
-            before, centre, after = stacked[: -2 * width], stacked[width:-width], stacked[2 * width :]
-            return (_previous(before) + centre + _next(after)).reshape(rows * width, -1)
-
-        def chunk(first_row):
-            weights = jax.nn.softmax(softmax_scale * known * scores_of(first_row), axis=-1) * known
-            return jnp.einsum("nm,me->ne", weights.astype(values.dtype), values)
-
-        if rows == height:
-            return chunk(jnp.int32(0))
-        pasted = jax.lax.map(jax.checkpoint(chunk), jnp.arange(0, height, rows))
-        return pasted.reshape(height * width, -1)
-
-    flat = [x.reshape(batch, -1, x[0, 0, 0].size) for x in (queries, keys, values)]
-    pasted = jax.vmap(one)(*flat, known)
-    return add_patches(pasted.reshape(batch, height, width, 2 * rate, 2 * rate, -1)).astype(foreground.dtype) / 4
+        canvas = jnp.zeros((batch, height + 1, width + 1, cells.shape[-1]), jnp.float32)
+        if count > 1:
+            canvas = jax.lax.pcast(canvas, (DATA, FSDP, SPATIAL), to="varying")
+        canvas, _ = jax.lax.scan(add, canvas, jnp.arange(0, height, rows))
+    canvas = einops.rearrange(canvas, "b h w (p q c) -> b (h p) (w q) c", p=rate, q=rate)
+    start = rate // 2
+    canvas = canvas[:, start : start + height * rate, start : start + width * rate]
+    if count > 1:
+        canvas = jax.lax.psum_scatter(canvas, SPATIAL, scatter_dimension=1, tiled=True)
+    return canvas
 
 
-def _previous(scores: jax.Array) -> jax.Array:
-    """Along the last two axes (h, w), the value at the previous position in column-major order."""
-    wrapped = jnp.pad(scores[..., -1:, :-1], ((0, 0), (0, 0), (1, 0)))
-    return jnp.concatenate([wrapped, scores[..., :-1, :]], axis=-2)
+def _windows(x: jax.Array, size: int) -> jax.Array:
+    """Sums over all windows of size x size: b h w to b h-size+1 w-size+1."""
+    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    x = sum(x[:, :, i : i + width] for i in range(size))
+    return sum(x[:, i : i + height] for i in range(size))
 
 
-def _next(scores: jax.Array) -> jax.Array:
-    """Along the last two axes (h, w), the value at the next position in column-major order."""
-    wrapped = jnp.pad(scores[..., :1, 1:], ((0, 0), (0, 0), (0, 1)))
-    return jnp.concatenate([scores[..., 1:, :], wrapped], axis=-2)
+def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:
+    """Moved by one place, up (1) or down (-1), zero moving in."""
+    length = x.shape[axis]
+    kept = jax.lax.slice_in_dim(x, max(-by, 0), length - max(by, 0), axis=axis)
+    return jnp.pad(kept, [(max(by, 0), max(-by, 0)) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
 def _rows_per_chunk(height: int, elements_per_row: int, budget: int) -> int:

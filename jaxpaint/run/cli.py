@@ -1,12 +1,17 @@
 """The command ``jaxpaint``. Everything heavy is imported by the sub-command that needs it."""
 
 import argparse
+import importlib
 import sys
 
 from jaxpaint import __version__
 from jaxpaint.types import InputError
 
-PASSED_ON = {"train": "train a system, or resume a run", "evaluate": "measure a checkpoint or a published file"}
+PASSED_ON = {
+    "train": "train a system, or resume a run",
+    "evaluate": "measure a checkpoint or a published file",
+    "bench": "measure how fast a config trains here",
+}
 """Commands with a parser of their own: ``jaxpaint train`` is ``train.py``."""
 
 
@@ -57,11 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _pass_on(command: str, argv: list[str]) -> int:
-    if command == "train":
-        from jaxpaint.run.train import main
-    else:
-        from jaxpaint.run.evaluate import main
-    return main(argv) or 0
+    return importlib.import_module(f"jaxpaint.run.{command}").main(argv) or 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from jaxpaint.data.config import Data
 from jaxpaint.ops.masks import Masks
+from jaxpaint.parallel.hosts import Hosts
+from jaxpaint.parallel.layout import Layout
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Optim
 from jaxpaint.types import InputError, did_you_mean
@@ -28,8 +30,7 @@ class Train:
     batch:            examples per step over all devices
     seed:             of weights, order, crops and masks
     precision:        of activations: auto (bfloat16 on TPU and GPU), float32, bfloat16
-    mode:             jit, or pmap
-    devices:          how many to use, 0 = all
+    dispatch:         steps that are sent to the devices at once; several pay where a step takes a few milliseconds
     log_every:        steps between log lines, which hold the mean of every metric since the last one
     sample_every:     steps between sample sheets, 0 = none
     checkpoint_every: steps between checkpoints (one is always written at the end)
@@ -43,8 +44,7 @@ class Train:
     batch: int = 16
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    mode: Literal["jit", "pmap"] = "jit"
-    devices: int = 0
+    dispatch: int = 1
     log_every: int = 100
     sample_every: int = 1000
     checkpoint_every: int = 1000
@@ -82,6 +82,8 @@ class Experiment:
     optim: Optim = dataclasses.field(default_factory=Optim)
     data: Data = dataclasses.field(default_factory=Data)
     masks: Masks = dataclasses.field(default_factory=Masks)
+    mesh: Layout = dataclasses.field(default_factory=Layout)
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
     train: Train = dataclasses.field(default_factory=Train)
     validation: Validation = dataclasses.field(default_factory=Validation)
 

@@ -1,10 +1,44 @@
 """How a command speaks to the person at the terminal: warnings and log records as plain lines on stderr."""
 
 import contextlib
+import functools
 import logging
+import os
+import select
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+BROKEN_PIPE = 141
+"""The exit status of a command whose reader has gone: 128 + SIGPIPE, as a shell reports it."""
+
+
+def ends_quietly(main: Callable[..., int]) -> Callable[..., int]:
+    """A `main` that stops without a traceback, with the status `BROKEN_PIPE`, where ``… | head`` has read enough."""
+
+    @functools.wraps(main)
+    def run(*arguments, **options) -> int:
+        try:
+            status = main(*arguments, **options)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            if not _stdout_is_closed():
+                raise
+            # Python flushes once more on its way out: what is left goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            from jaxpaint.parallel.hosts import leave  # here: no command that ends well has to import JAX for this
+
+            return leave(BROKEN_PIPE)
+
+    return run
+
+
+def _stdout_is_closed() -> bool:
+    """Whether the standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextlib.contextmanager

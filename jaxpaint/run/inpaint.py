@@ -30,7 +30,8 @@ EPILOG = """formats: auto keeps the format where it is lossless (PNG, WebP, BMP)
 known pixels come back bit for bit. jpeg, or keep for a JPEG, encodes the picture anew, with the original's
 quality tables: known pixels change by what JPEG changes. EXIF, colour profile, alpha and 16-bit grey are kept.
 
-a program is compiled for each size of batch; JAX_COMPILATION_CACHE_DIR=DIR keeps it for the next call.
+a program is compiled for each size of batch and kept for the next call, below ~/.cache/jaxpaint;
+JAX_COMPILATION_CACHE_DIR=DIR keeps it elsewhere, JAX_ENABLE_COMPILATION_CACHE=false does not keep it.
 
 exit status: 0 all done, 1 some pictures failed (each is named), 2 nothing was done."""
 
@@ -73,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixels at once on a device: larger pictures are cut into overlapped tiles; default 1048576, 0 = no limit",
     )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="pictures at once on a device; default 8")
+    parser.add_argument(
+        "--spatial",
+        metavar="N",
+        type=int,
+        default=1,
+        help="split the rows of every picture over N devices, which then take N times --max-pixels; default 1",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of systems that draw noise; default 0")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of activations")
     parser.add_argument("--format", choices=FORMATS, default="auto", help="of the results; default auto, see below")
@@ -92,14 +100,17 @@ def main(arguments: argparse.Namespace) -> int:
     from rich.progress import track
 
     from jaxpaint.io.checkpoint_folder import CheckpointError
+    from jaxpaint.run.cache import use_cache
     from jaxpaint.run.inpainter import Inpainter
 
+    use_cache()
     with plain(arguments.verbose):
         try:
+            how = {"precision": arguments.precision, "spatial": arguments.spatial}
             if arguments.published:
-                inpainter = Inpainter.from_published(*arguments.published, precision=arguments.precision)
+                inpainter = Inpainter.from_published(*arguments.published, **how)
             else:
-                inpainter = Inpainter.load(arguments.checkpoint, arguments.step, precision=arguments.precision)
+                inpainter = Inpainter.load(arguments.checkpoint, arguments.step, **how)
         except CheckpointError as error:  # the machine's fault: as little to be done about it here
             raise InputError(str(error)) from error
         started, failed = time.perf_counter(), 0
@@ -178,7 +189,7 @@ def stream(inpainter, items: list[Item], arguments: argparse.Namespace) -> Itera
     from jaxpaint.ops.pad import bucket
 
     limit = arguments.max_pixels or None
-    batch = arguments.batch * inpainter.devices
+    batch = arguments.batch * inpainter.filler.groups
     shared = _shared_mask(items, arguments)
     waiting: dict[tuple, list] = {}
     writing: deque[tuple[Item, Future]] = deque()
@@ -210,7 +221,7 @@ def stream(inpainter, items: list[Item], arguments: argparse.Namespace) -> Itera
                 continue
             picture, job = future.result()
             height, width = job.image.shape[:2]
-            tiled = limit is not None and height * width > limit
+            tiled = limit is not None and height * width > limit * inpainter.filler.spatial
             key = (item.number,) if tiled else (bucket(height), bucket(width))
             waiting.setdefault(key, []).append((item, picture, job))
             if tiled or len(waiting[key]) == batch:

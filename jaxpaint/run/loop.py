@@ -1,7 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,9 @@ from jaxpaint.io.checkpoint import FOLDER, Checkpoints
 from jaxpaint.io.warm_start import warm_start
 from jaxpaint.io.weights import restore_weights
 from jaxpaint.parallel.compile import Program, compile_step
-from jaxpaint.parallel.mesh import check_batch, data_mesh
+from jaxpaint.parallel.mesh import check_batch, make_mesh, share
 from jaxpaint.run import report
+from jaxpaint.run.compiles import Compiles
 from jaxpaint.run.config import Experiment, from_dict, to_dict
 from jaxpaint.run.guard import Guard
 from jaxpaint.run.log import Log
@@ -22,13 +22,14 @@ from jaxpaint.run.progress import Window, duration, figures
 from jaxpaint.run.samples import Samples
 from jaxpaint.run.signals import StopSignal
 from jaxpaint.run.step import training_step
+from jaxpaint.run.turn import read, turn
 from jaxpaint.run.validate import Validator
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import State, compute_dtype
 from jaxpaint.types import InputError
 
 PROFILED = range(5, 10)
-"""The steps after the start of a run that ``--profile`` traces: compiled, and past the first of everything."""
+"""The dispatches after the start of a run that ``--profile`` traces: compiled, and past the first of everything."""
 
 
 def train(
@@ -59,31 +60,36 @@ def train(
     """
     settings = experiment.train
     workdir = pathlib.Path(workdir)
-    mesh = data_mesh(settings.devices)
-    check_batch(settings.batch, mesh.size, experiment.optim.accumulate)
+    mesh = make_mesh(experiment.mesh)
+    check_batch(settings.batch, mesh, experiment.optim.accumulate)
+    process, processes = share(mesh)
+    _check_dispatch(experiment)
     page = SYSTEMS[experiment.system]
     system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
     init, step = training_step(system, experiment.masks)
     source = open_source(experiment.data)
     workdir.mkdir(parents=True, exist_ok=True)
     best = experiment.validation.best if experiment.validation.every else ""
-    with Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
+    with Compiles(say) as compiles, Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
         _check_workdir(experiment, checkpoints, resume)
         batch_shapes = specification(experiment.data, source, settings.batch)
         abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes.items()}
-        program = compile_step(init, step, abstract, mesh, settings.mode)
+        program = compile_step(
+            init, step, abstract, mesh, experiment.mesh.mode, rules=experiment.mesh.rules, steps=settings.dispatch
+        )
         say(f"{experiment.system}: {page.title}")
         say(report.parameter_table(program.abstract.params))
-        say(report.cost_lines(program, mesh.size))
+        say(report.cost_lines(program, mesh))
 
         state, first = _start(experiment, program, checkpoints, init_from, say)
+        _check_dispatch(experiment, first)
         batches = stream(
             experiment.data,
             batch=settings.batch,
             seed=settings.seed,
             start_step=first,
-            process=jax.process_index(),
-            processes=jax.process_count(),
+            process=process,
+            processes=processes,
             source=source,
         )
         say(f"data: {source.name}, {len(source):,} pictures; steps {first:,} to {settings.steps:,}")
@@ -96,40 +102,42 @@ def train(
         pending = None
         saved = first if first else None
         try:
-            for number in range(first, settings.steps):
-                if profile and number - first == PROFILED.start:
+            for turns, number in enumerate(range(first, settings.steps, settings.dispatch)):
+                if profile and turns == PROFILED.start:
                     jax.profiler.start_trace(str(workdir / "profile"))
-                waiting = time.perf_counter()
-                batch = program.place(next(batches))
-                window.waited += time.perf_counter() - waiting
-                state, metrics = program.step(state, batch)
+                if turns == 2:  # by then everything that happens at every turn has happened
+                    compiles.steady()
+                state, metrics = turn(program, state, batches, settings.dispatch, window.times)
                 # Reading the metrics of the step before keeps the device busy: this one is already queued.
                 if pending is not None:
                     _receive(*pending, guard, window, settings.log_every, log, say)
                 pending = (number, metrics)
-                if profile and number - first == PROFILED.stop - 1:
+                done = number + settings.dispatch
+                if profile and turns == PROFILED.stop - 1:
                     jax.block_until_ready(metrics)
                     jax.profiler.stop_trace()
-                    say(f"profile of steps {first + PROFILED.start} to {number} is in {workdir / 'profile'}")
+                    say(f"profile of {len(PROFILED)} dispatches up to step {done:,} is in {workdir / 'profile'}")
 
-                done = number + 1
                 if samples and done % settings.sample_every == 0:
-                    log.sheet(done, samples.sheet(state))
+                    with compiles.first("samples"):
+                        log.sheet(done, samples.sheet(state))
                 validated = {}
                 if validator and done % experiment.validation.every == 0:
-                    validated = validator(state)
+                    with compiles.first("validation"):
+                        validated = validator(state)
                     log.scalars(done, {f"validation/{k}": v for k, v in validated.items()})
                     say(f"step {done:,} validation: " + figures(validated))
-                last = done == settings.steps or stop.requested
+                stopped = stop.reached()
+                last = done == settings.steps or bool(stopped)
                 if done % settings.checkpoint_every == 0 or validated or last:
                     # No checkpoint of a state that the guard has not seen.
                     _receive(*pending, guard, window, settings.log_every, log, say)
                     pending = None
-                    items = state.items()
-                    checkpoints.save(done, items, to_dict(experiment), metrics=validated or None, wait=last)
+                    with compiles.first("checkpoint"):
+                        checkpoints.save(done, state.items(), to_dict(experiment), metrics=validated or None, wait=last)
                     saved = done
-                if stop.requested:
-                    say(f"{stop.requested}: saved step {done:,} and stopped; the same command goes on from there")
+                if stopped:
+                    say(f"{stopped}: saved step {done:,} and stopped; the same command goes on from there")
                     break
         finally:
             stop.restore()
@@ -141,6 +149,27 @@ def train(
         if saved is None:
             say(f"nothing to do: train.steps is {settings.steps}")
         return state
+
+
+def _check_dispatch(experiment: Experiment, first: int = 0) -> None:
+    """Refuses a number of steps a dispatch that passes over a step at which something is to be done."""
+    settings, validation = experiment.train, experiment.validation
+    if settings.dispatch < 1:
+        raise InputError(f"train.dispatch is {settings.dispatch}: expected 1 or more steps")
+    stops = {
+        "train.steps": settings.steps - first,
+        "train.log_every": settings.log_every,
+        "train.sample_every": settings.sample_every,
+        "train.checkpoint_every": settings.checkpoint_every,
+        "validation.every": validation.every,
+    }
+    odd = [f"{name} ({every})" for name, every in stops.items() if every % settings.dispatch]
+    if odd:
+        after = f" after step {first}" if first else ""
+        raise InputError(
+            f"train.dispatch is {settings.dispatch}, which does not divide {', '.join(odd)}{after}: "
+            "everything happens between dispatches"
+        )
 
 
 def _check_workdir(experiment: Experiment, checkpoints: Checkpoints, resume: bool) -> None:
@@ -190,13 +219,16 @@ def _start(
 
 
 def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int, log: Log, say: Callable) -> None:
-    """Reads the metrics of a step that is done, checks them and logs at the end of an interval."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    warning = guard.check(number, values)
-    if warning:
-        say(f"warning: {warning}")
-    window.add(values)
-    done = number + 1
+    """Reads the metrics of a dispatch that is done, checks them and logs at the end of an interval."""
+    columns = {name: column.tolist() for name, column in read(metrics, window.times).items()}
+    for row in zip(*columns.values(), strict=True):
+        values = dict(zip(columns, row, strict=True))
+        warning = guard.check(number, values)
+        if warning:
+            say(f"warning: {warning}")
+        window.add(values)
+        number += 1
+    done = number
     if done % every == 0 or done == window.steps:
         means, speed = window.take(done)
         log.scalars(done, {**means, **{f"speed/{k}": v for k, v in speed.items()}})

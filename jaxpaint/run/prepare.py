@@ -1,7 +1,10 @@
-"""One picture and its mask, checked: what stands between a user's arrays and a network."""
+"""Pictures and their masks, checked: what stands between a user's arrays and a network."""
 
+import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxpaint.ops.masks.check import match
@@ -22,6 +25,27 @@ class Job(NamedTuple):
     image: np.ndarray
     mask: np.ndarray
     position: int
+
+
+def pictures_in(images: Any) -> tuple[list, bool]:
+    """(list of pictures, whether a lone one was given)."""
+    if isinstance(images, np.ndarray | jax.Array):
+        if images.ndim == 3:
+            return [np.asarray(images)], True
+        if images.ndim != 4:
+            raise InputError(f"images are {shape_of(images)}: expected b h w 3, h w 3, or a list of h w 3")
+    return [np.asarray(image) for image in _listed(images, "images")], False
+
+
+def masks_for(masks: Any, count: int, lone: bool) -> list:
+    """One mask for each picture."""
+    if isinstance(masks, np.ndarray | jax.Array):
+        single = masks.ndim == 2 or (masks.ndim == 3 and (masks.shape[-1] == 1 or (lone and len(masks) > 1)))
+        masks = [np.asarray(masks)] * count if single else list(np.asarray(masks))
+    masks = _listed(masks, "masks")
+    if len(masks) != count:
+        raise InputError(f"{len(masks)} masks for {count} pictures: give one for each, or a single h w 1 for all")
+    return masks
 
 
 def prepare(image: Any, mask: Any, position: int, *, mask_dilate: int = 0, name: str = "the picture") -> Job:
@@ -88,6 +112,16 @@ def _binary(mask: np.ndarray, name: str) -> np.ndarray:
             f"{full}; expected bool, {{0, 1}} or {{0, 255}}, 1 = hole: threshold it (mask > 127)"
         )
     return (mask > 0).astype(np.uint8)
+
+
+def _listed(values: Any, name: str) -> list:
+    """A sequence of arrays as a list."""
+    if isinstance(values, str | bytes | os.PathLike) or not isinstance(values, Iterable):
+        raise InputError(
+            f"{name} is a {type(values).__name__}: expected an array or a list of arrays: "
+            "np.asarray(PIL.Image.open(path).convert('RGB'), or 'L' for a mask) makes one"
+        )
+    return list(values)
 
 
 def shape_of(array: Any, axes: int | None = None) -> str:

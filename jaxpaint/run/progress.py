@@ -5,6 +5,8 @@ import time
 
 import numpy as np
 
+from jaxpaint.run.turn import Times
+
 
 def duration(seconds: float) -> str:
     """Seconds as 3d 04:05:06."""
@@ -25,7 +27,7 @@ class Window:
         self.started = self.begun = time.perf_counter()
         self.origin = self.first = first
         self.values: dict[str, list[float]] = {}
-        self.waited = 0.0
+        self.times = Times()
 
     def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -39,9 +41,10 @@ class Window:
         means = {name: float(np.mean(values)) if values else math.nan for name, values in finite.items()}
         speed = {
             "images_per_second": (done - self.first) * self.batch / elapsed,
-            "waiting_share": self.waited / elapsed,
+            "waiting_share": (self.times.input + self.times.place) / elapsed,
         }
-        self.started, self.first, self.values, self.waited = now, done, {}, 0.0
+        self.started, self.first, self.values = now, done, {}
+        self.times.clear()
         return means, speed
 
     def remaining(self, done: int) -> float:

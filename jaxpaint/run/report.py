@@ -1,6 +1,7 @@
 """What is printed before step 0: what will run, how large it is, what it costs."""
 
 import jax
+from jax.sharding import Mesh
 
 from jaxpaint.parallel.compile import Program
 from jaxpaint.train.state import count
@@ -44,11 +45,11 @@ def cost(program: Program) -> dict[str, float]:
     }
 
 
-def cost_lines(program: Program, devices: int) -> str:
+def cost_lines(program: Program, mesh: Mesh) -> str:
     """`cost`, to be read."""
     c = cost(program)
     return (
-        f"one step on each of {devices} {jax.devices()[0].device_kind} device(s): {c['flops'] / 1e9:,.2f} GFLOP; "
+        f"one step on each of {mesh.size} {mesh.devices.flat[0].device_kind} device(s): {c['flops'] / 1e9:,.2f} GFLOP; "
         f"memory: arguments {c['arguments']:,.1f} MiB (donated {c['donated']:,.1f}), temporaries "
         f"{c['temporary']:,.1f} MiB; compiled in {c['compile_seconds']:.1f} s"
     )

@@ -17,11 +17,13 @@ Inpaint = Callable[[list[np.ndarray], list[np.ndarray], list[int]], Sequence[np.
 
 
 class Subject(NamedTuple):
-    """What is evaluated. `card` settles it for the protocol card; `home` is the folder of its results."""
+    """What is evaluated. `card` settles it for the protocol card; `home` is the folder of its results; `devices` is how
+    many devices share what `inpaint` is given at once."""
 
     inpaint: Inpaint
     card: dict[str, Any]
     home: pathlib.Path
+    devices: int = 1
 
 
 def mean_fill(images: list[np.ndarray], masks: list[np.ndarray], positions: list[int]) -> list[np.ndarray]:
@@ -37,14 +39,20 @@ def mean_fill(images: list[np.ndarray], masks: list[np.ndarray], positions: list
 BASELINES: dict[str, Inpaint] = {"mean": mean_fill}
 
 
-def subject(arguments: argparse.Namespace) -> Subject:
-    """The subject that the command line names: one of --checkpoint, --published and --baseline."""
+def subject(arguments: argparse.Namespace, batch: int) -> Subject:
+    """The subject that the command line names: one of --checkpoint, --published and --baseline.
+
+    Args:
+      arguments: see `jaxpaint.run.evaluate`
+      batch: pictures at once on a device
+    """
     if arguments.step is not None and not arguments.checkpoint:
         raise InputError(f"--step {arguments.step} chooses among the steps of a --checkpoint, and none was given")
     if arguments.baseline:
         about = {"system": f"baseline {arguments.baseline}", "config": {}, "weights_hash": None, "step": None}
         return Subject(BASELINES[arguments.baseline], about, pathlib.Path("evaluations"))
     from jaxpaint.run.inpainter import Inpainter
+    from jaxpaint.run.prepare import prepare
 
     if arguments.published:
         system, file = arguments.published
@@ -66,13 +74,16 @@ def subject(arguments: argparse.Namespace) -> Subject:
     }
 
     def inpaint(images, masks, positions):
+        jobs = [
+            prepare(image, mask, position, name=f"picture {position}")
+            for image, mask, position in zip(images, masks, positions, strict=True)
+        ]
         # Without this, accelerators shorten the factors of float32 products, each in its own way.
         with jax.default_matmul_precision("highest" if arguments.precision == "float32" else "default"):
-            return inpainter.inpaint(
-                images, masks, seed=arguments.seed, batch_size=arguments.batch, positions=positions
-            )
+            # Full batches: the last bits of a result do not depend on how many processes share the pictures.
+            return inpainter.run(jobs, seed=arguments.seed, batch_size=batch, full=True)
 
-    return Subject(inpaint, about, home)
+    return Subject(inpaint, about, home, inpainter.filler.groups)
 
 
 def _home(path: pathlib.Path) -> pathlib.Path:

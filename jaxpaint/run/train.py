@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+import traceback
 
 from jaxpaint.types import InputError, did_you_mean
 
@@ -28,21 +29,33 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     parser.add_argument("--init-from", metavar="PATH", help="take fitting weights from a checkpoint, start at step 0")
     parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
     arguments, rest = parser.parse_known_args(argv)
+    flags = ["--config", "--workdir", "--resume", "--no-resume", "--init-from", "--profile"]
+    return arguments, config_overrides(parser, rest, flags)
+
+
+def config_overrides(parser: argparse.ArgumentParser, rest: list[str], flags: list[str]) -> dict[str, str]:
+    """The flags ``--config.NAME=VALUE`` (or ``--config.NAME VALUE``) by dotted name.
+
+    Args:
+      parser: is told of anything else, which ends the program
+      rest: what it did not know
+      flags: those that it knows, to propose one of
+    """
     overrides = {}
     queue = list(rest)
     while queue:
         flag = queue.pop(0)
         if not flag.startswith("--config."):
-            known = ["--config", "--config.", "--workdir", "--resume", "--no-resume", "--init-from", "--profile"]
             given = flag.partition("=")[0].partition(".")[0]
-            parser.error(f"unknown argument {flag!r}{did_you_mean(given, known, '; did you mean {}?')}")
+            hint = did_you_mean(given, [*flags, "--config."], "; did you mean {}?")
+            parser.error(f"unknown argument {flag!r}{hint}")
         name, equals, value = flag.removeprefix("--config.").partition("=")
         if not equals:
             if not queue:
                 parser.error(f"{flag} wants a value: {flag}=VALUE")
             value = queue.pop(0)
         overrides[name] = value
-    return arguments, overrides
+    return overrides
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,24 +71,44 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         return _failed(error, 2)
 
+    import jax
+
     from jaxpaint.io.checkpoint_folder import CheckpointError
+    from jaxpaint.parallel.hosts import leave, start
     from jaxpaint.run.guard import NonFiniteError
-    from jaxpaint.run.loop import train
 
     statuses = {CheckpointError: 1, InputError: 2, NonFiniteError: 3}
     try:
+        start(experiment.hosts)  # before anything that asks JAX for devices
+        from jaxpaint.run.cache import use_cache
+        from jaxpaint.run.loop import train
+
         with plain():
+            use_cache()
             train(
                 experiment,
                 arguments.workdir or pathlib.Path("runs") / pathlib.Path(arguments.config.partition(":")[0]).stem,
                 resume=arguments.resume,
                 init_from=arguments.init_from,
                 profile=arguments.profile,
-                say=lambda line: print(line, flush=True),
+                say=_say if jax.process_index() == 0 else _silent,
             )
     except tuple(statuses) as error:
-        return _failed(error, statuses[type(error)])
+        return leave(_failed(error, statuses[type(error)]))
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        return leave(1)
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    del line
 
 
 def _failed(error: Exception, status: int) -> int:

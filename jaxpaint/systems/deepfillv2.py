@@ -80,17 +80,21 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         (scores, _), changed = discriminator.apply(variables, image, mask, guide, mutable=["spectral"])
         return jnp.unstack(scores.reshape(-1, count, *scores.shape[1:]), axis=1), changed
 
-    def discriminator_loss(params, state, batch, rng):
+    def forward(params, state, batch, rng):
+        del state, rng
+        return fill({"params": params}, batch)
+
+    def discriminator_loss(params, state, batch, rng, made):
         del rng
-        refined, _ = fill({"params": state.params["generator"]}, batch)
+        refined, _ = made["generator"]
         filled = jax.lax.stop_gradient(composite(refined, batch["image"], batch["mask"]))
         (real, fake), spectral = score(params, state.extra["discriminator"], (batch["image"], filled), batch)
         terms = {"real": jnp.mean(real), "fake": jnp.mean(fake)}
         return hinge_discriminator(real, fake), ({"discriminator": spectral}, terms)
 
-    def generator_loss(params, state, batch, rng):
-        del rng
-        refined, coarse = fill({"params": params}, batch)
+    def generator_loss(params, state, batch, rng, made):
+        del params, rng
+        refined, coarse = made["generator"]
         filled = composite(refined, batch["image"], batch["mask"])
         # The norms are estimated anew, but only the discriminator's own turn stores them.
         (fake,), _ = score(state.params["discriminator"], state.extra["discriminator"], (filled,), batch)
@@ -112,7 +116,7 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
     tx = optimisers(optim, "discriminator", "generator")
     players = (
         Player("discriminator", discriminator_loss, tx["discriminator"]),
-        Player("generator", generator_loss, tx["generator"]),
+        Player("generator", generator_loss, tx["generator"], forward=forward),
     )
     averaged = ("generator",) if optim.ema else ()
     networks = {"generator": Network(generator, inputs), "discriminator": Network(discriminator, inputs)}

@@ -1,8 +1,7 @@
 """`play`: the fold over players that makes an update, and `begin`, which makes the first state.
 
 One update lets every player move once, in order, inside one jitted function: a discriminator that
-comes first is already moved when the generator is judged by it, and where two losses run the same
-network on the same parameters the compiler runs it once.
+comes first is already moved when the generator is judged by it, and a generator's pass serves both.
 """
 
 import functools
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxpaint.ops.placement import whole
 from jaxpaint.train.state import State
 from jaxpaint.train.system import Network, Player
 from jaxpaint.types import Batch, InputError, PyTree
@@ -68,27 +68,46 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
       metric ``skipped`` is 1. The offending term is the metric that is not finite.
     """
 
-    def gradients(player: Player, state: State, batch: Batch, rng: jax.Array):
-        """Gradient of one player, and what its loss reports, averaged over the micro-batches."""
+    def passes(state: State, batch: Batch, rng: jax.Array) -> dict:
+        """(outputs, how gradients flow back from them) of every player that has a forward pass."""
 
-        def loss(params, extra, part, key):
-            value, (changed, terms) = player.loss(params, state.replace(extra=extra), part, key)
+        def made(number: int, player: Player):
+            key = jax.random.fold_in(rng, len(players) + number)
+            return jax.vjp(lambda params: player.forward(params, state, batch, key), state.params[player.name])
+
+        return {p.name: made(number, p) for number, p in enumerate(players) if p.forward is not None}
+
+    def gradient(player: Player, state: State, extra: PyTree, batch: Batch, rng: jax.Array, passed: dict):
+        """Gradient of one player, the mutable collections after it, and what its loss reports."""
+        own = passed.get(player.name)
+
+        def loss(params, outputs):
+            made = {name: out for name, (out, _) in passed.items()}
+            if own is not None:
+                made[player.name] = outputs
+            value, (changed, terms) = player.loss(params, state.replace(extra=extra), batch, rng, made)
             terms = {"loss": value, **terms}
             return value, ({**extra, **changed}, {k: v.astype(jnp.float32) for k, v in terms.items()})
 
-        grad = jax.grad(loss, has_aux=True)
         params = state.params[player.name]
-        if accumulate == 1:
-            grads, (extra, terms) = grad(params, state.extra, batch, rng)
+        if own is None:
+            grads, (extra, terms) = jax.grad(lambda p: loss(p, None), has_aux=True)(params)
             return grads, extra, terms
+        outputs, back = own
+        (direct, slopes), (extra, terms) = jax.grad(loss, (0, 1), has_aux=True)(params, outputs)
+        return jax.tree.map(jnp.add, direct, back(slopes)[0]), extra, terms
+
+    def accumulated(player: Player, state: State, batch: Batch, rng: jax.Array):
+        """`gradient`, averaged over the micro-batches, each with passes of its own."""
 
         def micro(carry, xs):
             total, extra = carry
             part, number = xs
-            grads, (extra, terms) = grad(params, extra, part, jax.random.fold_in(rng, number))
+            key = jax.random.fold_in(rng, number)
+            grads, extra, terms = gradient(player, state, extra, part, key, passes(state, part, key))
             return (jax.tree.map(jnp.add, total, grads), extra), terms
 
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = jax.tree.map(jnp.zeros_like, state.params[player.name])
         parts = (_split(batch, accumulate), jnp.arange(accumulate))
         (total, extra), terms = jax.lax.scan(micro, (zeros, state.extra), parts)
         grads = jax.tree.map(lambda g: g / accumulate, total)
@@ -101,10 +120,17 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis))
         metrics: dict[str, jax.Array] = {}
         finite = jnp.array(True)
+        passed = passes(state, batch, rng) if accumulate == 1 else None
         for number, player in enumerate(players):
-            grads, extra, terms = gradients(player, state, batch, jax.random.fold_in(rng, number))
+            key = jax.random.fold_in(rng, number)
+            if accumulate == 1:
+                grads, extra, terms = gradient(player, state, state.extra, batch, key, passed)
+            else:
+                grads, extra, terms = accumulated(player, state, batch, key)
             if axis is not None:
                 grads, extra, terms = jax.tree.map(functools.partial(_mean_over, axis), (grads, extra, terms))
+            # Summed over the mesh before the update, which may be divided over it, takes its parts.
+            grads = whole(grads)
             norm = optax.tree.norm(grads)
             finite &= jnp.isfinite(terms["loss"]) & jnp.isfinite(norm)
             params, opt = state.params[player.name], state.opt[player.name]

@@ -41,19 +41,23 @@ class System(NamedTuple):
 class Player(NamedTuple):
     """One optimiser and the loss that it descends.
 
-    name:  the entry of ``State.params`` that it moves, and of ``State.opt`` that it keeps
-    loss:  ``(params, state, batch, rng) -> (scalar, (extra, metrics))``. ``params`` are the player's own,
-           all other networks are read from ``state``; ``extra`` holds the mutable collections that
-           changed, by network name; ``metrics`` are scalars by short name ("l1", "adversarial").
-           The scalar is a mean over the examples of the batch.
-    tx:    the optax transformation
-    every: the player moves at steps divisible by this (lazy regularisation: 16)
+    name:    the entry of ``State.params`` that it moves, and of ``State.opt`` that it keeps
+    loss:    ``(params, state, batch, rng, made) -> (scalar, (extra, metrics))``. ``params`` are the player's own,
+             all other networks are read from ``state``; ``extra`` holds the mutable collections that
+             changed, by network name; ``metrics`` are scalars by short name ("l1", "adversarial").
+             The scalar is a mean over the examples of the batch.
+    tx:      the optax transformation
+    every:   the player moves at steps divisible by this (lazy regularisation: 16)
+    forward: ``(params, state, batch, rng) -> outputs``: a pass of the player's network that the losses of all players
+             look at, as ``made[name]``. It is made once a step, before anybody moves, and the player's gradient
+             flows back through it: a generator is not run again for its discriminator
     """
 
     name: str
-    loss: Callable[[Any, Any, Batch, Any], tuple]
+    loss: Callable[[Any, Any, Batch, Any, Any], tuple]
     tx: optax.GradientTransformation
     every: int = 1
+    forward: Callable[[Any, Any, Batch, Any], Any] | None = None
 
 
 class Page(NamedTuple):

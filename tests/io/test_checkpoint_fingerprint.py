@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpaint.io.fingerprint import digest, fingerprint, leaf_name
+from jaxpaint.io.fingerprint import digest, fingerprint
+from jaxpaint.types import leaf_name
 
 
 def numpy_sum(x: np.ndarray) -> int:

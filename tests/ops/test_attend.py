@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxpaint.ops import attend
-from jaxpaint.ops.patches import add_patches, extract_patches
 from jaxpaint.ops.resize import nearest_align_corners
 from jaxpaint.types import InputError
 
@@ -93,29 +92,6 @@ def test_indivisible_size():
     f, b, mask = features(6, 7)
     with pytest.raises(InputError, match="the foreground is 6x7, not divisible by rate 2"):
         contextual_attention(f, b, mask)
-
-
-@pytest.mark.parametrize(("size", "stride"), [(3, 1), (4, 2), (6, 3)])
-def test_patches_against_plain_loops(size, stride):
-    x = np.random.default_rng(0).standard_normal((1, 6, 12, 2)).astype(np.float32)
-    patches = np.asarray(extract_patches(jnp.asarray(x), size, stride))
-    rows, columns = 6 // stride, 12 // stride
-    before = max(size - stride, 0) // 2
-    padded = np.pad(x, ((0, 0), (before, size), (before, size), (0, 0)))
-    for i in range(rows):
-        for j in range(columns):
-            cut = padded[:, i * stride : i * stride + size, j * stride : j * stride + size]
-            np.testing.assert_array_equal(patches[:, i, j], cut)
-
-
-@pytest.mark.parametrize("rate", [1, 2, 3])
-def test_adding_patches_is_the_adjoint_of_cutting_them(rate):
-    """<extract(x), p> = <x, add(p)> for all x and p."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((1, 6, 12, 2)).astype(np.float32)
-    cut = extract_patches(jnp.asarray(x), 2 * rate, rate)
-    p = rng.standard_normal(cut.shape).astype(np.float32)
-    np.testing.assert_allclose(np.vdot(cut, p), np.vdot(x, add_patches(jnp.asarray(p))), rtol=1e-4)
 
 
 def test_nearest_align_corners_drifts():

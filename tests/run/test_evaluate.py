@@ -15,7 +15,8 @@ from jaxpaint.ops.masks import BUCKETS, frozen
 from jaxpaint.ops.pixels import composite
 from jaxpaint.run import protocol
 from jaxpaint.run.config import Experiment
-from jaxpaint.run.evaluate import evaluate, flat, main
+from jaxpaint.run.evaluate import main
+from jaxpaint.run.measure import evaluate, flat
 from jaxpaint.run.protocol import Pictures, frozen_masks, parse_size, to_json
 from jaxpaint.run.sheet import GAP, HOLE, sample_sheet, sheet
 from jaxpaint.run.subject import mean_fill
@@ -156,7 +157,8 @@ def test_infinite_and_undefined_figures_are_null_with_a_reason_and_json_takes_th
     [
         (lambda i, m: ([], []), "N = 0"),
         (lambda i, m: (i, m[:1]), "1 masks for 2 pictures"),
-        (lambda i, m: (i, [m[0], m[1][:-1]]), r"picture 1: the mask has the shape \(47, 40, 1\)"),
+        (lambda i, m: (i, [m[0], m[1][:-1]]), "picture 1: mask is 47x40 but image is 48x40: resize"),
+        (lambda i, m: (i, [m[0], m[1][..., 0]]), r"picture 1: the mask has the shape \(48, 40\)"),
         (lambda i, m: (i, [m[0] * 0, m[1]]), "picture 0: the mask is empty"),
         (lambda i, m: (i, [m[0], m[1] * 0 + 1]), "picture 1: the mask is full"),
         (lambda i, m: (i, [m[0], m[1] * 255]), "values other than 0 and 1"),

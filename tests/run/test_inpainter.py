@@ -320,7 +320,7 @@ def test_memory_is_planned_before_the_first_run(make, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "jaxpaint"):
         inpainter.inpaint(image, mask)
     assert "compiled 1 x 64x64 uint8" in caplog.text
-    monkeypatch.setattr("jaxpaint.run.inpainter._device_memory", lambda: 1000)
+    monkeypatch.setattr("jaxpaint.run.fill.device_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"a batch of 1 x 128x64 uint8 needs .* GiB .* --max-pixels"):
         inpainter.inpaint(*example(100, 64))
 

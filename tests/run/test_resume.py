@@ -27,7 +27,7 @@ from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Optim
 
 def get_config():
-    train = Train(steps={STEPS}, batch=2, log_every=1, sample_every=0, checkpoint_every={EVERY}, devices=1)
+    train = Train(steps={STEPS}, batch=2, log_every=1, sample_every=0, checkpoint_every={EVERY})
     return Experiment(system="deepfillv2", model=SYSTEMS["deepfillv2"].tiny, optim=Optim(lr=1e-3, ema=0.9),
                       data=Data(size=(32, 32)), train=train)
 """
@@ -43,6 +43,7 @@ def place(tmp_path_factory):
 def start(place: pathlib.Path, name: str, *flags: str) -> subprocess.Popen:
     # The compilation is shared by all runs: the first one makes it.
     environment = os.environ | {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "XLA_FLAGS": "",

@@ -16,7 +16,8 @@ from jaxpaint.data import Data, DemoSource
 from jaxpaint.io.checkpoint import Checkpoints
 from jaxpaint.ops.masks import Masks
 from jaxpaint.parallel.compile import compile_step
-from jaxpaint.parallel.mesh import data_mesh
+from jaxpaint.parallel.layout import Layout
+from jaxpaint.parallel.mesh import make_mesh
 from jaxpaint.run.step import ready, training_step
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Optim, State
@@ -49,21 +50,30 @@ def built(name: str, dtype: str = "float32"):
     return page.build(page.tiny, OPTIM, jnp.dtype(dtype))
 
 
+LAYOUTS = {
+    "one": Layout(data=1),
+    "data=8": Layout(data=8),
+    "data=4,fsdp=2": Layout(data=4, fsdp=2),
+    "data=2,spatial=4": Layout(data=2, spatial=4),
+    "pmap": Layout(data=8, mode="pmap"),
+}
+
+
 @functools.cache
 def programs(name: str) -> dict:
-    """The step by (devices, mode). Compiled side by side: much of compiling keeps one core busy, not two."""
+    """The step by layout. Compiled side by side: much of compiling keeps one core busy, not two."""
     shapes = {k: jax.ShapeDtypeStruct(x.shape, x.dtype) for k, x in host_batch().items()}
     init, step = training_step(built(name), MASKS)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         tasks = {
-            (devices, mode): pool.submit(compile_step, init, step, shapes, data_mesh(devices), mode, options=QUICK)
-            for devices, mode in ((1, "jit"), (8, "jit"), (8, "pmap"))
+            key: pool.submit(compile_step, init, step, shapes, make_mesh(layout), layout.mode, options=QUICK)
+            for key, layout in LAYOUTS.items()
         }
     return {key: task.result() for key, task in tasks.items()}
 
 
-def compiled(name: str, devices: int, mode: str):
-    return programs(name)[devices, mode]
+def compiled(name: str, layout: str = "one"):
+    return programs(name)[layout]
 
 
 @functools.cache
@@ -84,9 +94,9 @@ def drawn(batch):
     return ready(batch, MASKS, KEY)
 
 
-def fresh(name: str, devices: int = 1, mode: str = "jit"):
+def fresh(name: str, layout: str = "one"):
     """(program, a copy of the first state for it to donate)."""
-    program = compiled(name, devices, mode)
+    program = compiled(name, layout)
     shardings = jax.tree.map(lambda x: x.sharding, program.abstract)
     return program, jax.device_put(jax.tree.map(jnp.copy, first_state(name)), shardings)
 
@@ -94,14 +104,14 @@ def fresh(name: str, devices: int = 1, mode: str = "jit"):
 @functools.cache
 def first_state(name: str) -> State:
     """One that is never donated."""
-    return compiled(name, 1, "jit").begin(KEY)
+    return compiled(name).begin(KEY)
 
 
 @functools.cache
-def ran(name: str, devices: int = 1, mode: str = "jit", repeat: int = 0):
+def ran(name: str, layout: str = "one", repeat: int = 0):
     """(state, metrics of every step) after `STEPS` steps of different batches. `repeat` tells runs apart."""
     del repeat
-    program, state = fresh(name, devices, mode)
+    program, state = fresh(name, layout)
     history = []
     for number in range(STEPS):
         state, metrics = program.step(state, program.place(host_batch(number)))
@@ -175,21 +185,24 @@ def test_state_is_donated(name):
 
 
 @systems
-@pytest.mark.parametrize("mode", ["jit", "pmap"])
-def test_eight_devices_equal_one(name, mode):
-    """Losses and gradient norms of five steps. Sums over the batch are taken in another order: float32 rounding, 1e-7
-    relative, grows by what a step amplifies (about lr / eps = 4), so five steps stay well within 1e-4."""
-    _, one = ran(name)
-    _, eight = ran(name, 8, mode)
+@pytest.mark.parametrize("layout", [key for key in LAYOUTS if key != "one"])
+def test_eight_devices_equal_one(name, layout):
+    """Losses and gradient norms of five steps, and the parameters after them. Sums are taken in another order: float32
+    rounding, 1e-7 relative, grows by what a step amplifies (about lr / eps = 4), so five steps stay well within 1e-4
+    of the losses, and the parameters within 1e-4 of what five steps can move them (lr each)."""
+    state, one = ran(name)
+    other, eight = ran(name, layout)
     for number, (a, b) in enumerate(zip(one, eight, strict=True)):
         for term in a:
             np.testing.assert_allclose(b[term], a[term], rtol=1e-4, atol=1e-6, err_msg=f"{term}, step {number}")
+    for a, b in zip(leaves(state.params), leaves(other.params), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * STEPS * OPTIM.lr)
 
 
 @systems
 def test_devices_exchange_sums_alone(name):
     """Over a mesh the parts of a batch stay where they are: nothing but gradients and metrics travels."""
-    text = compiled(name, 8, "jit").compiled.as_text()
+    text = compiled(name, "data=8").compiled.as_text()
     assert "all-reduce" in text
     for other in ("all-gather", "all-to-all", "collective-permute"):
         assert other not in text
@@ -197,7 +210,7 @@ def test_devices_exchange_sums_alone(name):
 
 @systems
 def test_checkpoint_round_trip(name, tmp_path):
-    program = compiled(name, 1, "jit")
+    program = compiled(name)
     state, _ = ran(name)
     placed = jax.tree.map(jnp.copy, state)
     with Checkpoints(tmp_path) as checkpoints:

@@ -38,8 +38,8 @@ NETWORKS = {name: Network(Line(), lambda b: (b["x"],)) for name in ("first", "se
 def pull(name, towards=None):
     """A player that pulls its slope to zero, or to the other network's slope."""
 
-    def loss(params, state, batch, rng):
-        del rng
+    def loss(params, state, batch, rng, made):
+        del rng, made
         y, changed = Line().apply({"params": params, **state.extra[name]}, batch["x"], mutable=["counts"])
         target = 0.0 if towards is None else state.params[towards]["a"] * batch["x"]
         return jnp.mean((y - target) ** 2), ({name: changed}, {"slope": params["a"]})
@@ -92,6 +92,35 @@ def test_pmap_keeps_counters_and_averages_the_rest():
         assert float(metrics[name]) == pytest.approx(float(value), rel=1e-6), name
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_forward_pass_is_made_once_for_all(accumulate):
+    """first: y = a x; second judges y: loss (b y)² with y constant; first: (b y)² + a² with the new b.
+
+    At a = b = 1 and x² = (1, 4) in the mean 2.5: db = 2 b y² = 5, so b = 1 - 0.25 * 5; da = 2 a b² x² + 2 a.
+    """
+    calls = []
+
+    def forward(params, state, batch, rng):
+        calls.append(1)
+        return params["a"] * batch["x"]
+
+    def judge(params, state, batch, rng, made):
+        y = jax.lax.stop_gradient(made["first"])
+        return jnp.mean((params["a"] * y) ** 2), ({}, {})
+
+    def fool(params, state, batch, rng, made):
+        return jnp.mean((state.params["second"]["a"] * made["first"]) ** 2) + params["a"] ** 2, ({}, {})
+
+    tx = optax.sgd(0.25)
+    players = (Player("second", judge, tx), Player("first", fool, tx, forward=forward))
+    x = batch(1.0, 2.0)
+    state = begin(NETWORKS, players)(KEY, x)
+    after, metrics = jax.jit(play(players, accumulate=accumulate))(state, x)
+    assert slopes(after) == {"second": -0.25, "first": 1 - 0.25 * (2 * 0.0625 * 2.5 + 2)}
+    assert float(metrics["first/loss"]) == 0.0625 * 2.5 + 1
+    assert accumulate > 1 or len(calls) == 1
+
+
 def test_a_lazy_player_moves_every_so_often():
     players = (pull("first")._replace(every=2), pull("second"))
     state = begin(NETWORKS, players)(KEY, batch(1.0))
@@ -133,8 +162,8 @@ def test_a_gradient_that_is_not_finite_is_dropped_too():
     """The loss is finite, its slope is not: sqrt at zero."""
     networks = {"first": NETWORKS["first"]}
 
-    def loss(params, state, batch, rng):
-        del state, rng
+    def loss(params, state, batch, rng, made):
+        del state, rng, made
         return jnp.sqrt(jnp.abs(params["a"] - 1.0)) * jnp.mean(batch["x"]), ({}, {})
 
     players = (Player("first", loss, optax.sgd(1.0)),)

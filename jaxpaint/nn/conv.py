@@ -1,0 +1,55 @@
+"""Convolutions with the parameters that Flax's ``Conv`` has (``kernel`` k k c c', ``bias``), on `jaxpaint.ops.conv`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxpaint.ops.conv import convolve, convolve_doubled
+
+
+class Conv(nn.Module):
+    """A convolution with TensorFlow's SAME zero padding.
+
+    features:    output channels
+    kernel:      side of the square kernel
+    stride:      of the convolution
+    dilation:    of the kernel
+    kernel_init: how kernels start
+    dtype:       of the activations; parameters and their gradients are float32
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    dilation: int = 1
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """b h w c -> b h/stride w/stride features."""
+        kernel = self.param("kernel", self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolve(x.astype(self.dtype), kernel, bias, stride=self.stride, dilation=self.dilation)
+
+
+class DoubledConv(nn.Module):
+    """A 3x3 convolution of the picture doubled by repetition, which is never made.
+
+    features:    output channels
+    kernel_init: how kernels start
+    dtype:       of the activations; parameters and their gradients are float32
+    """
+
+    features: int
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """b h w c -> four results b h w features; `jaxpaint.ops.conv.interleave` makes one b 2h 2w features of them."""
+        kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolve_doubled(x.astype(self.dtype), kernel, bias)

@@ -1,0 +1,146 @@
+"""Convolution as the networks use it: activations in their own type, kernels and all their gradients in float32.
+
+Two things that ``jax.lax.conv_general_dilated`` alone does not do:
+
+- gradients of kernels and biases leave the products in float32, and so they are summed over devices: by itself a
+  bfloat16 convolution gives bfloat16 gradients, rounded again by every sum over a pod;
+- where the mesh divides the height of pictures (``spatial``), the parts exchange the rows that kernels reach into and
+  every device convolves what it has. The compiler could divide convolutions by itself, but gradients of strided ones
+  came out wrong (XLA of jax 0.10.2; ``tests/parallel/test_spatial.py``).
+"""
+
+import functools
+
+import einops
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from jaxpaint.ops.halo import with_halo
+from jaxpaint.ops.placement import parts, undivided
+from jaxpaint.types import DATA, FSDP, SPATIAL
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""((above, below), (left, right))"""
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    padding: Padding | None = None,
+) -> jax.Array:
+    """A convolution with zeros around the picture.
+
+    Args:
+      x: b h w c, of any floating-point type
+      kernel: k k c c', float32
+      bias: c', float32
+      stride: of the output's positions
+      dilation: of the kernel
+      padding: by default TensorFlow's SAME
+
+    Returns:
+      b h' w' c', of x's type; with SAME h' = ceil(h / stride)
+    """
+    reach = [(k - 1) * dilation + 1 for k in kernel.shape[:2]]
+    if padding is None:
+        padding = tuple(jax.lax.padtype_to_pads(x.shape[1:3], reach, (stride, stride), "SAME"))
+    count = parts(SPATIAL)
+    if count == 1:
+        return _products(x, kernel, bias, stride, dilation, padding)
+    (above, below), across = padding
+    if x.shape[1] % (count * stride) or max(reach[0] - stride, 0) != above + below:
+        return undivided(_products(undivided(x), kernel, bias, stride, dilation, padding))
+
+    def part(x: jax.Array, *weights: jax.Array) -> jax.Array:
+        kernel, bias = (jax.lax.pcast(w, (DATA, FSDP, SPATIAL), to="varying") for w in weights)
+        return _products(with_halo(x, above, below, count), kernel, bias, stride, dilation, ((0, 0), across))
+
+    rows, whole = PartitionSpec((DATA, FSDP), SPATIAL), PartitionSpec()
+    return jax.shard_map(part, in_specs=(rows, whole, whole), out_specs=rows)(x, kernel, bias)
+
+
+def convolve_doubled(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> list[jax.Array]:
+    """A 3x3 convolution of a picture that is first doubled by repetition, without ever making the doubled picture.
+
+    Where neighbours are equal their taps can be added: the even rows of the result see two rows of `x` through the
+    kernel's rows (0, 1 + 2), the odd ones through (0 + 1, 2); columns likewise. Four 2x2 convolutions make four ninths
+    of the products.
+
+    Args:
+      x: b h w c
+      kernel: 3 3 c c', float32
+      bias: c', float32
+
+    Returns:
+      the results at (even row, even column), (even, odd), (odd, even), (odd, odd), each b h w c'; see `interleave`
+    """
+    phases = []
+    for row_taps, rows in ((_even, (1, 0)), (_odd, (0, 1))):
+        for column_taps, columns in ((_even, (1, 0)), (_odd, (0, 1))):
+            taps = column_taps(row_taps(kernel, 0), 1)
+            phases.append(convolve(x, taps, bias, padding=(rows, columns)))
+    return phases
+
+
+def interleave(phases: list[jax.Array]) -> jax.Array:
+    """The four results of `convolve_doubled` in one picture, b 2h 2w c'."""
+    return einops.rearrange(jnp.stack(phases), "(p q) b h w c -> b (h p) (w q) c", p=2, q=2)
+
+
+def _even(kernel: jax.Array, axis: int) -> jax.Array:
+    first, second, third = jnp.split(kernel, 3, axis)
+    return jnp.concatenate([first, second + third], axis)
+
+
+def _odd(kernel: jax.Array, axis: int) -> jax.Array:
+    first, second, third = jnp.split(kernel, 3, axis)
+    return jnp.concatenate([first + second, third], axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _products(x, kernel, bias, stride: int, dilation: int, padding: Padding):
+    return _forward(x, kernel, stride, dilation, padding) + bias.astype(x.dtype)
+
+
+def _forward(x, kernel, stride: int, dilation: int, padding: Padding):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        (stride, stride),
+        padding,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _products_forward(x, kernel, bias, stride: int, dilation: int, padding: Padding):
+    return _products(x, kernel, bias, stride, dilation, padding), (x, kernel)
+
+
+def _products_backward(stride: int, dilation: int, padding: Padding, kept, gradient):
+    x, kernel = kept
+    (for_x,) = jax.linear_transpose(lambda y: _forward(y, kernel, stride, dilation, padding), x)(gradient)
+    # The kernel's gradient is a convolution of the input with the output's gradient, over the batch: what was stride
+    # is dilation and the other way round; the padding is such that it has the kernel's size.
+    around = [
+        (before, (k - 1) * dilation + (n - 1) * stride + 1 - size - before)
+        for k, n, size, (before, _) in zip(kernel.shape[:2], gradient.shape[1:3], x.shape[1:3], padding, strict=True)
+    ]
+    for_kernel = jax.lax.conv_general_dilated(
+        x,
+        gradient,
+        (dilation, dilation),
+        around,
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=jnp.float32,
+    )
+    return for_x, for_kernel, jnp.sum(gradient, axis=(0, 1, 2), dtype=jnp.float32)
+
+
+_products.defvjp(_products_forward, _products_backward)

@@ -1,0 +1,171 @@
+"""The measurement: a function that fills holes, pictures and masks to a dict of results.
+
+It does not know what fills the holes, and is the same for ``evaluate.py`` and for validation during a run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxpaint.metrics import METRICS, STANDARD
+from jaxpaint.ops.masks.check import match
+from jaxpaint.parallel import gather
+from jaxpaint.run.subject import Inpaint
+from jaxpaint.types import InputError
+
+DIGITS = 8  # of a value in the JSON: far below what is quoted, far above what another machine's sums may move
+
+
+class Seen(NamedTuple):
+    """One picture of an evaluation, for whoever wants to look at it. `values` by metric and region."""
+
+    position: int
+    bucket: str
+    image: np.ndarray
+    mask: np.ndarray
+    result: np.ndarray
+    values: Mapping[str, Mapping[str, float | str]]
+
+
+def evaluate(
+    inpaint: Inpaint,
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]],
+    *,
+    metrics: Sequence[str] = STANDARD,
+    batch: int = 8,
+    observe: Callable[[Seen], None] | None = None,
+) -> dict[str, Any]:
+    """Measures a function that fills holes.
+
+    Over several processes each measures its share of the pictures, and all have the whole report: every process makes
+    this call, with the same pictures, masks and metrics.
+
+    Args:
+      inpaint: see `Inpaint`; over several processes it uses this process's devices
+      images: ground truth, uint8 h w 3 of any sizes; only indexed, so it may decode when asked
+      masks: one for each picture, uint8 h w 1, 1 = hole; or several such sequences by name of the bucket: every
+        picture is then filled once a bucket, and there are figures for each bucket and for all together
+      metrics: ids of `METRICS`
+      batch: pictures handed to `inpaint` at once
+      observe: is shown every picture of this process's share, in order
+
+    Returns:
+      ``{"n", "results": {metric: {region: result}}, "buckets": {bucket: results}}``, a result being
+      ``{"value", "n"}`` and more (see `jaxpaint.metrics.metric.Mean.result`); no "buckets" for masks in one sequence.
+
+    Raises:
+      InputError: no pictures, a mask that does not fit or is empty or full, an unknown metric, a bad result.
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise InputError(f"there is no metric {name!r}: there are {', '.join(METRICS)}")
+    buckets = masks if isinstance(masks, Mapping) else {"": masks}
+    if len(images) == 0:
+        raise InputError("there are no pictures to evaluate on (N = 0): give at least one")
+    for bucket, group in buckets.items():
+        if len(group) != len(images):
+            where = f" in bucket {bucket}" if bucket else ""
+            raise InputError(f"there are {len(group)} masks{where} for {len(images)} pictures: one each is expected")
+    with gather.together():
+        states = _measure(inpaint, images, buckets, metrics, batch, observe)
+    states = _merged(states)
+    whole = {}
+    for name in metrics:
+        state = METRICS[name].init()
+        for bucket in buckets:
+            state = METRICS[name].merge(state, states[bucket][name])
+        whole[name] = state
+    report = {"n": len(images), "results": _results(whole)}
+    if isinstance(masks, Mapping):
+        report["buckets"] = {bucket: _results(states[bucket]) for bucket in buckets}
+    return report
+
+
+def _measure(
+    inpaint: Inpaint,
+    images: Sequence[np.ndarray],
+    buckets: Mapping[str, Sequence[np.ndarray]],
+    metrics: Sequence[str],
+    batch: int,
+    observe: Callable[[Seen], None] | None,
+) -> dict[str, dict[str, Any]]:
+    """The states of the metrics over this process's pictures, by bucket and metric."""
+    states = {bucket: {name: METRICS[name].init() for name in metrics} for bucket in buckets}
+    mine = gather.share(len(images))
+    for start in range(mine.start, mine.stop, batch):
+        positions = list(range(start, min(start + batch, mine.stop)))
+        truths = [images[position] for position in positions]
+        for bucket, group in buckets.items():
+            holes = [_checked(group[p], image, p) for p, image in zip(positions, truths, strict=True)]
+            results = list(inpaint(truths, holes, positions))
+            _check_results(results, truths)
+            measured = {name: METRICS[name].measure(results, truths, holes) for name in metrics}
+            for name in metrics:
+                states[bucket][name] = METRICS[name].update(states[bucket][name], measured[name])
+            if observe is not None:
+                for row, position in enumerate(positions):
+                    values = {name: _row(measured[name], METRICS[name].regions, row) for name in metrics}
+                    observe(Seen(position, bucket, truths[row], holes[row], results[row], values))
+    return states
+
+
+def _merged(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The states of all processes together. A state has the structure of the metric's first one: numbers and arrays."""
+    if jax.process_count() == 1:
+        return states
+    merged = {bucket: {name: METRICS[name].init() for name in group} for bucket, group in states.items()}
+    form = jax.tree.structure(states)
+    for leaves in gather.gather(jax.tree.leaves(states)):
+        for bucket, group in form.unflatten(leaves).items():
+            for name, state in group.items():
+                merged[bucket][name] = METRICS[name].merge(merged[bucket][name], state)
+    return merged
+
+
+def flat(report: Mapping[str, Any]) -> dict[str, float]:
+    """The overall figures by short name (``psnr``, ``psnr_hole``, ``outside_max_abs_diff``), without undefined ones."""
+    values = {}
+    for name, regions in report["results"].items():
+        for region, result in regions.items():
+            if result["value"] is not None:
+                values[f"{name}_{region}" if region == "hole" else name] = result["value"]
+    return values
+
+
+def _checked(mask: np.ndarray, image: np.ndarray, position: int) -> np.ndarray:
+    """The mask as uint8, if it can be measured with."""
+    mask = np.asarray(mask)
+    match(mask, image.shape, name=f"picture {position}: mask")
+    if mask.shape[2:] != (1,):
+        raise InputError(f"picture {position}: the mask has the shape {mask.shape}: expected height x width x 1")
+    if not np.isin(mask, (0, 1)).all():
+        raise InputError(f"picture {position}: the mask has values other than 0 and 1 (1 = hole): make it binary")
+    if not mask.any() or mask.all():
+        state = "full" if mask.any() else "empty"
+        raise InputError(f"picture {position}: the mask is {state}: there is nothing to measure; give another mask")
+    return mask.astype(np.uint8)
+
+
+def _check_results(results: list, truths: list) -> None:
+    if len(results) != len(truths):
+        raise InputError(f"inpaint gave {len(results)} results for {len(truths)} pictures: one each is expected")
+    for result in results:
+        if result.dtype != np.uint8:
+            raise InputError(f"inpaint gave {result.dtype} pictures: uint8 in 0..255 is expected")
+
+
+def _results(states: Mapping[str, Any]) -> dict[str, Any]:
+    results = {name: METRICS[name].compute(state) for name, state in states.items()}
+    for regions in results.values():
+        for result in regions.values():
+            if result["value"] is not None:
+                result["value"] = round(result["value"], DIGITS)
+    return results
+
+
+def _row(measured: Mapping[str, Sequence], regions: Sequence[str], row: int) -> dict[str, float | str]:
+    """One picture's values; none of a metric that only a whole set has (its measurements are not by region)."""
+    return {region: measured[region][row] for region in regions if region in measured}
