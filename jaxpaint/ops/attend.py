@@ -4,16 +4,19 @@ with Free-Form Image Inpainting with Gated Convolution, arXiv 1806.03589).
 Every position of a feature map is rebuilt from patches of the known region: scores are cosine-like similarities of
 3x3 patches at half resolution, made coherent by fusion, and the weighted patches are pasted back at full resolution.
 
-Patches that overlap share their pixels, so no patch is ever cut out. With ``p(y, x)`` the pixels at reduced
-resolution, the inner product of two patches is a sum over nine shifts of the inner products of pixels,
+Patches that overlap share their rows of pixels, so only rows of patches are cut out. With ``q(y, x)`` three pixels side
+by side at reduced resolution, the inner product of two 3x3 patches is a sum over three shifts of the inner products of
+such rows,
 
-    (1)  S[y x, Y X] = sum over i, j in -1..1 of  G[y+i x+j, Y+i X+j] / |patch at Y X|,   G[n, m] = <p(n), p(m)>,
+    (1)  S[y x, Y X] = sum over i in -1..1 of  G[y+i x, Y+i X] / |patch at Y X|,   G[n, m] = <q(n), q(m)>,
 
-and pasting patches of 2r x 2r with stride r is a sum over four shifts of weights on cells of r x r pixels,
+and pasting patches of 2r x 2r with stride r is a sum over two shifts of weights on strips of r x 2r pixels,
 
-    (2)  out[y x] = sum over Y, X of  (sum over i, j in 0..1 of  A[y-i x-j, Y-i X-j]) * cell[Y X].
+    (2)  out[y x] = sum over Y, X of  (A[y x, Y X] + A[y-1 x, Y-1 X]) * strip[Y X].
 
-For 96 channels that is 480 products a pair of positions, where cut-out patches take 864 + 1536.
+For 96 channels that is 288 + 768 products a pair of positions, where whole patches take 864 + 1536. (Columns could be
+shared as well; but then lines would need borders, and pairs of lines with borders fit no vector unit.) Positions are
+numbered along rows, so that all these shifts are shifts of the two axes of a matrix.
 
 All positions are compared with all others, n x n scores with n = h * w / rate². They are made for a few rows of the
 picture at a time, so that memory is bounded by `chunk_elements` and not by n². Where the mesh divides pictures over
@@ -119,76 +122,83 @@ def _attend(queries, keys, background, holes, *, kernel, rate, softmax_scale, fu
         first_part = jax.lax.axis_index(SPATIAL) == 0
         last_part = jax.lax.axis_index(SPATIAL) == count - 1
 
-    def bordered(x):
-        """With the rows and columns that patches reach into."""
-        return jnp.pad(with_halo(x, before, after, count), ((0, 0), (0, 0), (before, after), (0, 0)))
+    def rows_of(x):
+        """The middle one of `kernel` pixels side by side -> all of them: b h w c to b (h w) (kernel c)."""
+        padded = jnp.pad(x, ((0, 0), (0, 0), (before, after), (0, 0)))
+        side = jnp.concatenate([padded[:, :, i : i + x.shape[2]] for i in range(kernel)], axis=-1)
+        return side.reshape(batch, -1, side.shape[-1])
 
-    keys, holes = bordered(keys), bordered(holes)
+    keys, holes = with_halo(keys, before, after, count), with_halo(holes, before, after, count)
     squares = jnp.sum(jnp.square(keys.astype(jnp.float32)), axis=-1)
     # 1 / max(norm, 1e-4), with the maximum inside: the slope of a root at zero is infinite, and features after a ReLU
     # have patches that are zero all over.
-    scale = jax.lax.rsqrt(jnp.maximum(_windows(squares, kernel), 1e-8))[:, None, None]
-    known = (_windows(holes[..., 0], kernel) == 0).astype(jnp.float32)[:, None, None]
+    scale = jax.lax.rsqrt(jnp.maximum(_windows(squares, kernel), 1e-8))[:, None]
+    known = (_windows(holes[..., 0], kernel) == 0).astype(jnp.float32)[:, None]
+    keys = rows_of(keys)
     # Two more rows at each end: the neighbours of neighbours that fusion looks at.
-    queries = jnp.pad(queries, ((0, 0), (before + 2, after + 2), (before, after), (0, 0)))
-    cells = with_halo(background, rate // 2, rate - rate // 2, count)
-    cells = jnp.pad(cells, ((0, 0), (0, 0), (rate // 2, rate - rate // 2), (0, 0)))
-    cells = einops.rearrange(cells, "b (h p) (w q) c -> b h w (p q c)", p=rate, q=rate)
+    queries = jnp.pad(queries, ((0, 0), (before + 2, after + 2), (0, 0), (0, 0)))
+    strips = with_halo(background, rate // 2, rate - rate // 2, count)
+    strips = jnp.pad(strips, ((0, 0), (0, 0), (rate // 2, rate - rate // 2), (0, 0)))
+    strips = einops.rearrange(strips, "b (h p) (w q) c -> b h w p q c", p=rate, q=rate)
+    strips = jnp.concatenate([strips[:, :, :-1], strips[:, :, 1:]], axis=4)
+    strips = einops.rearrange(strips, "b h w p q c -> b (h w) (p q c)")
 
     def similarity(first, rows):
-        """Equation 1 for `rows` rows from `first` on: b rows w H W; zeros in rows outside the picture."""
+        """Equation 1 for `rows` rows from `first` on: b (rows w) (H W); zeros in rows outside the picture."""
         window = jax.lax.dynamic_slice_in_dim(queries, first + 2, rows + kernel - 1, axis=1)
-        products = jnp.einsum("byxc,bYXc->byxYX", window, keys, preferred_element_type=jnp.float32)
-        along_rows = sum(products[:, :, i : i + width, :, i : i + key_width] for i in range(kernel))
-        scores = sum(along_rows[:, i : i + rows, :, i : i + key_height] for i in range(kernel))
-        row = first + jnp.arange(rows)
+        products = jnp.einsum("bnd,bmd->bnm", rows_of(window), keys, preferred_element_type=jnp.float32)
+        n, m = rows * width, key_height * key_width
+        shifts = ((i * width, i * key_width) for i in range(kernel))
+        scores = sum(products[:, down : down + n, right : right + m] for down, right in shifts)
+        row = first + jnp.arange(rows).repeat(width)
         inside = ((row >= 0) & (row < height)).astype(jnp.float32)
-        return scores * scale * inside[:, None, None, None]
+        return scores * scale * inside[:, None]
 
     def fused_along_rows(first, rows):
         """Plus the scores of the pairs one position before and after, lines running on in the next."""
         scores = similarity(first - 1, rows + 2)
-        flat = scores.reshape(batch, (rows + 2) * width, key_height * key_width)
-        previous = jnp.concatenate([from_before(flat[..., -1:], count), flat[..., :-1]], axis=-1)
-        following = jnp.concatenate([flat[..., 1:], from_after(flat[..., :1], count)], axis=-1)
-        fused = previous[:, width - 1 : -width - 1] + flat[:, width:-width]
-        fused += following[:, width + 1 : fused.shape[1] + width + 1]
-        return fused.reshape(batch, rows, width, key_height, key_width)
+        n = rows * width
+        above, middle, below = (scores[:, width + i : width + i + n] for i in (-1, 0, 1))
+        previous = jnp.concatenate([from_before(above[..., -1:], count), above[..., :-1]], axis=-1)
+        following = jnp.concatenate([below[..., 1:], from_after(below[..., :1], count)], axis=-1)
+        return previous + middle + following
 
     def fused(first, rows, ends=None):
         """Plus the same along columns; `ends` are the first and the last row of the picture, fused along rows."""
         if ends is None:
             middle = fused_along_rows(first, rows)
-            above, below = _shifted(middle[:, -1:], 1, axis=2), _shifted(middle[:, :1], -1, axis=2)
+            above, below = _shifted(middle[:, -width:], 1, axis=1), _shifted(middle[:, :width], -1, axis=1)
         else:
             more = fused_along_rows(first - 1, rows + 2)
-            middle = more[:, 1:-1]
-            above = jnp.where(first == 0, _shifted(ends[1], 1, axis=2), more[:, :1])
-            below = jnp.where(first + rows == height, _shifted(ends[0], -1, axis=2), more[:, -1:])
-        previous = jnp.concatenate([above, middle[:, :-1]], axis=1)
-        following = jnp.concatenate([middle[:, 1:], below], axis=1)
-        wrapped = from_before(previous[:, :, :, -1:], count, around=True)
-        wrapped = jnp.where(first_part, _shifted(wrapped, 1, axis=4), wrapped)
-        previous = jnp.concatenate([wrapped, previous[:, :, :, :-1]], axis=3)
-        wrapped = from_after(following[:, :, :, :1], count, around=True)
-        wrapped = jnp.where(last_part, _shifted(wrapped, -1, axis=4), wrapped)
-        following = jnp.concatenate([following[:, :, :, 1:], wrapped], axis=3)
+            middle = more[:, width:-width]
+            above = jnp.where(first == 0, _shifted(ends[1], 1, axis=1), more[:, :width])
+            below = jnp.where(first + rows == height, _shifted(ends[0], -1, axis=1), more[:, -width:])
+        previous = jnp.concatenate([above, middle[:, :-width]], axis=1)
+        following = jnp.concatenate([middle[:, width:], below], axis=1)
+        wrapped = from_before(previous[..., -key_width:], count, around=True)
+        wrapped = jnp.where(first_part, _shifted(wrapped, 1, axis=2), wrapped)
+        previous = jnp.concatenate([wrapped, previous[..., :-key_width]], axis=2)
+        wrapped = from_after(following[..., :key_width], count, around=True)
+        wrapped = jnp.where(last_part, _shifted(wrapped, -1, axis=2), wrapped)
+        following = jnp.concatenate([following[..., key_width:], wrapped], axis=2)
         return previous + middle + following
 
     def softmax(scores):
-        most = jnp.max(jax.lax.stop_gradient(scores), axis=(3, 4), keepdims=True)
+        most = jnp.max(jax.lax.stop_gradient(scores), axis=-1, keepdims=True)
         most = jax.lax.pmax(most, SPATIAL) if count > 1 else most
         powers = jnp.exp(scores - most)
-        total = jnp.sum(powers, axis=(3, 4), keepdims=True)
+        total = jnp.sum(powers, axis=-1, keepdims=True)
         return powers / (jax.lax.psum(total, SPATIAL) if count > 1 else total)
 
     def pasted(rows, scores):
-        """Equation 2 for the cells that patches of these rows touch: b rows+1 w+1 (p q c)."""
+        """Equation 2 for the pixels that patches of these rows touch: b rows+1 r (w+1)*r c."""
         weights = softmax(softmax_scale * known * scores) * known
-        weights = jnp.pad(weights, ((0, 0), (1, 1), (1, 1), (1, 1), (1, 1)))
-        weights = sum(weights[:, :, 1 - i : width + 2 - i, :, 1 - i : key_width + 2 - i] for i in range(2))
-        weights = sum(weights[:, 1 - i : rows + 2 - i, :, 1 - i : key_height + 2 - i] for i in range(2))
-        return jnp.einsum("byxYX,bYXe->byxe", weights.astype(cells.dtype), cells, preferred_element_type=jnp.float32)
+        weights = jnp.pad(weights, ((0, 0), (width, width), (key_width, key_width)))
+        weights = weights[:, width:, key_width:] + weights[:, :-width, :-key_width]
+        filled = jnp.einsum("bnm,bme->bne", weights.astype(strips.dtype), strips, preferred_element_type=jnp.float32)
+        filled = filled.reshape(batch, rows + 1, width, rate, 2, rate, -1)
+        left, right = (jnp.pad(filled[:, :, :, :, i], [(0, 0)] * 2 + [(i, 1 - i)] + [(0, 0)] * 3) for i in range(2))
+        return einops.rearrange(left + right, "b h w p q c -> b h p (w q) c")
 
     def chunk(first, rows, ends=None):
         return pasted(rows, fused(first, rows, ends) if fuse else similarity(first, rows))
@@ -203,16 +213,16 @@ def _attend(queries, keys, background, holes, *, kernel, rate, softmax_scale, fu
         part = jax.checkpoint(functools.partial(chunk, rows=rows, ends=ends))
 
         def add(canvas, first):
-            """The chunk's cells, of which the last row is the next chunk's first too."""
+            """The chunk's rows of pixels, of which the last are the next chunk's first too."""
             before = jax.lax.dynamic_slice_in_dim(canvas, first, rows + 1, axis=1)
             after = before + part(first)
             return jax.lax.dynamic_update_slice_in_dim(canvas, after, first, axis=1), None
 
-        canvas = jnp.zeros((batch, height + 1, width + 1, cells.shape[-1]), jnp.float32)
+        canvas = jnp.zeros((batch, height + 1, rate, (width + 1) * rate, background.shape[-1]), jnp.float32)
         if count > 1:
             canvas = jax.lax.pcast(canvas, (DATA, FSDP, SPATIAL), to="varying")
         canvas, _ = jax.lax.scan(add, canvas, jnp.arange(0, height, rows))
-    canvas = einops.rearrange(canvas, "b h w (p q c) -> b (h p) (w q) c", p=rate, q=rate)
+    canvas = einops.rearrange(canvas, "b h p w c -> b (h p) w c")
     start = rate // 2
     canvas = canvas[:, start : start + height * rate, start : start + width * rate]
     if count > 1:
@@ -221,10 +231,11 @@ def _attend(queries, keys, background, holes, *, kernel, rate, softmax_scale, fu
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
-    """Sums over all windows of size x size: b h w to b h-size+1 w-size+1."""
-    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    """Sums over windows of size x size around every column, rows only where windows fit: b h w to b (h-size+1)*w."""
+    height, width = x.shape[1] - size + 1, x.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, 0), ((size - 1) // 2, size // 2)))
     x = sum(x[:, :, i : i + width] for i in range(size))
-    return sum(x[:, i : i + height] for i in range(size))
+    return sum(x[:, i : i + height] for i in range(size)).reshape(len(x), -1)
 
 
 def _shifted(x: jax.Array, by: int, axis: int) -> jax.Array:

@@ -20,7 +20,8 @@ def nearest_align_corners(x: jax.Array, height: int, width: int) -> jax.Array:
     """
     rows = _align_corners_index(x.shape[1], height)
     columns = _align_corners_index(x.shape[2], width)
-    return x[:, rows][:, :, columns]
+    # Columns first: where rows are divided over devices, what travels is smaller by then.
+    return x[:, :, columns][:, rows]
 
 
 def _align_corners_index(size: int, new_size: int) -> np.ndarray:

@@ -89,7 +89,7 @@ CHIPS: dict[str, Chip] = {
         _gpu("L4", 121, 60, 24, 300, "L4"),
     )
 }
-"""By short name. Not every accelerator: those whose figures were found in the vendor's own tables."""
+"""By short name. Not every accelerator: those of which the vendor has published dense figures."""
 
 KINDS = {
     "TPU v4": "v4",

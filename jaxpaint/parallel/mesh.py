@@ -66,7 +66,7 @@ def make_mesh(layout: Layout | None = None, devices: Sequence[jax.Device] | None
         if shape[0] % slices:
             raise InputError(f"data={shape[0]} does not divide over the {slices} slices that the devices are on")
         within = (shape[0] // slices, *shape[1:])
-        grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), chosen)
+        grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), chosen, allow_split_physical_axes=True)
         return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=chosen)
 

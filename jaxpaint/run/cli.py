@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from jaxpaint import __version__
+from jaxpaint.run.console import ends_quietly
 from jaxpaint.types import InputError
 
 PASSED_ON = {
@@ -15,6 +16,7 @@ PASSED_ON = {
 """Commands with a parser of their own: ``jaxpaint train`` is ``train.py``."""
 
 
+@ends_quietly
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit status: 2 for bad input, 1 where a command did a part, 0 where it did all."""
     argv = sys.argv[1:] if argv is None else argv

@@ -18,6 +18,7 @@ import jax
 from jaxpaint.io.atomic import replacing
 from jaxpaint.metrics import METRICS, STANDARD
 from jaxpaint.parallel import gather, hosts
+from jaxpaint.run.cache import use_cache
 from jaxpaint.run.console import ends_quietly, plain
 from jaxpaint.run.measure import DIGITS, Seen, evaluate
 from jaxpaint.run.protocol import (
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     try:
         with plain():
             hosts.start(hosts.Hosts())
+            use_cache()
             run(arguments, say)
     except (InputError, CheckpointError, gather.PeerError) as error:
         print(f"error: {error}", file=sys.stderr)

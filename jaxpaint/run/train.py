@@ -5,6 +5,7 @@ import pathlib
 import sys
 import traceback
 
+from jaxpaint.run.console import ends_quietly, plain
 from jaxpaint.types import InputError, did_you_mean
 
 DESCRIPTION = """Train a system. Any field of the config can be set: --config.optim.lr=1e-4 --config.train.batch=8.
@@ -58,13 +59,13 @@ def config_overrides(parser: argparse.ArgumentParser, rest: list[str], flags: li
     return overrides
 
 
+@ends_quietly
 def main(argv: list[str] | None = None) -> int:
     """Runs training; returns the exit status: 0 done or stopped by a signal, 1 a checkpoint could not be stored,
     2 bad input, 3 not finite."""
     arguments, overrides = parse(sys.argv[1:] if argv is None else argv)
     # Heavy imports come after the arguments are known to be good, the heaviest after the config is.
     from jaxpaint.run.config import load
-    from jaxpaint.run.console import plain
 
     try:
         experiment = load(arguments.config, overrides)

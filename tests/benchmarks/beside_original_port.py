@@ -73,7 +73,7 @@ def _tuned(module: torch.nn.Module, variant: str) -> torch.nn.Module:
             if type(part).__name__ == "ContextualAttention":
                 # It reshapes what its convolutions give, which only the plain layout allows.
                 part.register_forward_pre_hook(lambda _, inputs: tuple(x.contiguous() for x in inputs))
-    return torch.compile(module) if variant == "compiled" else module
+    return torch.compile(module, dynamic=False) if variant == "compiled" else module
 
 
 def _pictures(case: Case, variant: str, device: str) -> tuple[torch.Tensor, torch.Tensor]:

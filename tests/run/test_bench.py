@@ -60,7 +60,7 @@ def build(config, optim=None, dtype=jnp.float32):
     def fill(params, batch):
         return net.module.apply({"params": params}, *net.inputs(batch))
 
-    def loss(params, state, batch, rng):
+    def loss(params, state, batch, rng, made):
         value = jnp.abs(fill(params, batch) - batch["image"]).mean()
         return value, ({}, {"l1": value})
 
