@@ -4,6 +4,7 @@ One convolution makes features and gates; the output is ``activation(features) *
 channel the layer learns how far what it sees there is valid. No normalisation.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -82,7 +83,10 @@ class _UpPhases(nn.Module):
         return DoubledConv(self.features, kernel_init=init, dtype=self.dtype, name="conv")(x)
 
 
+@functools.partial(jax.checkpoint, static_argnums=1)
 def _gated(pre: jax.Array, activation: Callable) -> jax.Array:
+    """Made again in the backward pass: keeping `pre` alone takes a third off a generator's memory, and costs nothing
+    beside the convolutions."""
     features, gates = jnp.split(pre, 2, axis=-1)
     return activation(features) * nn.sigmoid(gates)
 
