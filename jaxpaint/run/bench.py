@@ -6,7 +6,6 @@ wait for the benchmark: a block of updates lasts from the moment when one's metr
 
 import argparse
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
@@ -34,7 +33,7 @@ from jaxpaint.run import report
 from jaxpaint.run.cache import use_cache
 from jaxpaint.run.compiles import Compiles
 from jaxpaint.run.config import Experiment, load, to_dict
-from jaxpaint.run.console import ends_quietly, plain
+from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.inpainter import Inpainter
 from jaxpaint.run.step import training_step
 from jaxpaint.run.train import config_overrides
@@ -90,7 +89,6 @@ def main(argv: list[str] | None = None) -> int:
             experiment = load(arguments.config, overrides)
             hosts.start(experiment.hosts)
             use_cache()
-            first = jax.process_index() == 0
             figures = bench(
                 experiment,
                 steps=arguments.steps,
@@ -98,9 +96,9 @@ def main(argv: list[str] | None = None) -> int:
                 warmup=arguments.warmup,
                 memory=arguments.data == "memory",
                 inpaint=arguments.inpaint,
-                say=functools.partial(print, flush=True) if first else _silent,
+                say=first_says(),
             )
-            if arguments.json and first:
+            if arguments.json and jax.process_index() == 0:
                 text = json.dumps({"config": arguments.config, **figures}, indent=2) + "\n"
                 with replacing(arguments.json) as path:
                     path.write_text(text)
@@ -359,10 +357,6 @@ def inpainting_line(figures: dict[str, Any]) -> str:
 
 def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": 1e3 * statistics.median(seconds), "least": 1e3 * min(seconds), "most": 1e3 * max(seconds)}
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _version(package: str) -> str | None:

@@ -41,6 +41,18 @@ def _stdout_is_closed() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
+def tell(line: str) -> None:
+    """A line on stdout, at once, also where it goes into a file."""
+    print(line, flush=True)
+
+
+def first_says(say: Callable[[str], None] = tell) -> Callable[[str], None]:
+    """`say` on the first of a run's processes; on the others, what says nothing."""
+    import jax  # here, as above
+
+    return say if jax.process_index() == 0 else lambda line: None
+
+
 @contextlib.contextmanager
 def plain(verbose: bool = False) -> Iterator[None]:
     """Inside, a warning is one line ``warning: …`` without its place in the source, once for each occasion.

@@ -19,7 +19,7 @@ from jaxpaint.io.atomic import replacing
 from jaxpaint.metrics import METRICS, STANDARD
 from jaxpaint.parallel import gather, hosts
 from jaxpaint.run.cache import use_cache
-from jaxpaint.run.console import ends_quietly, plain
+from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.measure import DIGITS, Seen, evaluate
 from jaxpaint.run.protocol import (
     ALL_BUCKETS,
@@ -96,9 +96,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
 
     Of several processes each does its share, and the first alone prints and writes.
     """
-    first = jax.process_index() == 0
-    if not first:
-        say = _silent
+    say = first_says(say)
     began = time.perf_counter()
     with gather.together():  # a host that lacks the data, or the memory, is no reason for the others to wait
         metrics, pictures, masks, what, batch = _prepared(arguments)
@@ -115,7 +113,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     report = evaluate(what.inpaint, pictures, masks, metrics=metrics, batch=batch, observe=observe)
     report["protocol"] = card(subject=what.card, data=pictures.card(), masks=mask_card(masks), metrics=metrics)
     parts = gather.gather(seen_here)
-    if first:
+    if jax.process_index() == 0:
         rows, records = (_ordered([row for part in parts for row in part[name]]) for name in ("rows", "records"))
         out = _write(arguments, what, pictures, report, rows, records, say)
         say(f"{time.perf_counter() - began:.1f} s; everything is in {out}")
@@ -175,10 +173,6 @@ def _write(
 def _ordered(numbered: list) -> list:
     """What belongs to pictures, in the order of their numbers; that of buckets stays."""
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
-
-
-def _silent(line: str) -> None:
-    """What the processes but the first say."""
 
 
 def _metrics(text: str) -> tuple[str, ...]:

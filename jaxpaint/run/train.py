@@ -5,7 +5,7 @@ import pathlib
 import sys
 import traceback
 
-from jaxpaint.run.console import ends_quietly, plain
+from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.types import InputError, did_you_mean
 
 DESCRIPTION = """Train a system. Any field of the config can be set: --config.optim.lr=1e-4 --config.train.batch=8.
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 resume=arguments.resume,
                 init_from=arguments.init_from,
                 profile=arguments.profile,
-                say=_say if jax.process_index() == 0 else _silent,
+                say=first_says(),
             )
     except tuple(statuses) as error:
         return leave(_failed(error, statuses[type(error)]))
@@ -102,14 +102,6 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         return leave(1)
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _failed(error: Exception, status: int) -> int:
