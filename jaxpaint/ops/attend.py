@@ -209,14 +209,12 @@ def _attend(queries, keys, background, holes, *, kernel, rate, softmax_scale, fu
         canvas = chunk(0, height)
     else:
         ends = (fused_along_rows(0, 1), fused_along_rows(height - 1, 1)) if fuse else None
-
         part = jax.checkpoint(functools.partial(chunk, rows=rows, ends=ends))
 
         def add(canvas, first):
             """The chunk's rows of pixels, of which the last are the next chunk's first too."""
-            before = jax.lax.dynamic_slice_in_dim(canvas, first, rows + 1, axis=1)
-            after = before + part(first)
-            return jax.lax.dynamic_update_slice_in_dim(canvas, after, first, axis=1), None
+            added = jax.lax.dynamic_slice_in_dim(canvas, first, rows + 1, axis=1) + part(first)
+            return jax.lax.dynamic_update_slice_in_dim(canvas, added, first, axis=1), None
 
         canvas = jnp.zeros((batch, height + 1, rate, (width + 1) * rate, background.shape[-1]), jnp.float32)
         if count > 1:

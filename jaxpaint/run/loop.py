@@ -98,7 +98,7 @@ def train(
         samples = Samples(experiment, system, source) if settings.sample_every else None
         validator = Validator(experiment, system) if experiment.validation.every else None
         stop = StopSignal()
-        window = Window(settings.batch, first, settings.steps)
+        window = Window(settings.batch, first, settings.steps, compiles)
         pending = None
         saved = first if first else None
         try:

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from jaxpaint.run.compiles import Compiles
 from jaxpaint.run.turn import Times
 
 
@@ -22,8 +23,8 @@ def figures(values: dict[str, float]) -> str:
 class Window:
     """Means of metrics, and speed, since the last log line. Values that are not finite are left out of the means."""
 
-    def __init__(self, batch: int, first: int, steps: int):
-        self.batch, self.steps = batch, steps
+    def __init__(self, batch: int, first: int, steps: int, compiles: Compiles):
+        self.batch, self.steps, self.compiles = batch, steps, compiles
         self.started = self.begun = time.perf_counter()
         self.origin = self.first = first
         self.values: dict[str, list[float]] = {}
@@ -42,6 +43,7 @@ class Window:
         speed = {
             "images_per_second": (done - self.first) * self.batch / elapsed,
             "waiting_share": (self.times.input + self.times.place) / elapsed,
+            "compiles": float(self.compiles.count),
         }
         self.started, self.first, self.values = now, done, {}
         self.times.clear()

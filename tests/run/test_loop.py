@@ -1,0 +1,89 @@
+"""The training loop: several steps a dispatch, what is compiled in the middle of a run."""
+
+import json
+import pathlib
+
+import pytest
+
+from jaxpaint.run.config import load
+from jaxpaint.run.loop import train
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.types import InputError
+
+CONFIG = pathlib.Path(__file__).parent / "toy_config.py"
+EVERYTHING = {
+    "data.size": "(32, 32)",
+    "train.steps": "18",
+    "train.log_every": "2",
+    "train.sample_every": "4",
+    "train.checkpoint_every": "6",
+    "validation.every": "6",
+    "validation.count": "2",
+}
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    monkeypatch.setitem(SYSTEMS, "toy", None)  # taken away again at the end
+
+    def make(**flags):
+        flags = {name.replace("__", "."): value for name, value in flags.items()}
+        return load(str(CONFIG), {**EVERYTHING, **flags})
+
+    return make
+
+
+def figures(workdir: pathlib.Path) -> dict[int, dict]:
+    """Losses and validation figures by step."""
+    found = {}
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        found.setdefault(values["step"], {}).update(values)
+    return found
+
+
+def test_several_steps_a_dispatch_change_no_figure(experiment, tmp_path):
+    """The same order of sums: only what the compiler fuses differs, float32 rounding."""
+    lines = []
+    train(experiment(), tmp_path / "one", say=lines.append)
+    train(experiment(train__dispatch="2"), tmp_path / "two", say=lines.append)
+    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    assert sorted(one) == sorted(two) == list(range(2, 20, 2))
+    for step, values in one.items():
+        for name, value in values.items():
+            if not name.startswith("speed/"):
+                assert two[step][name] == pytest.approx(value, rel=1e-4), (step, name)
+    assert "validation/psnr_hole" in one[6]
+    assert sorted(path.name for path in (tmp_path / "two/samples").iterdir()) == [
+        "00000004.png",
+        "00000008.png",
+        "00000012.png",
+        "00000016.png",
+    ]
+    # Samples, validation and checkpoints compile when they come first, and never again.
+    assert not [line for line in lines if "compiled in the middle" in line]
+    assert one[18]["speed/compiles"] == one[12]["speed/compiles"] > 0
+
+
+def test_a_resumed_run_may_dispatch_otherwise(experiment, tmp_path):
+    lines = []
+    train(experiment(train__steps="6"), tmp_path, say=lines.append)
+    train(experiment(train__dispatch="2"), tmp_path, say=lines.append)
+    assert any("resumed from step 6" in line for line in lines)
+    assert sorted(figures(tmp_path)) == list(range(2, 20, 2))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"train__dispatch": "4"},
+            r"dispatch is 4, which does not divide train.steps \(18\), .*checkpoint_every \(6\)",
+        ),
+        ({"train__dispatch": "0"}, "dispatch is 0: expected 1 or more"),
+    ],
+)
+def test_a_dispatch_that_passes_over_things_to_do(experiment, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        train(experiment(**flags), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
