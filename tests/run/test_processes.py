@@ -51,6 +51,7 @@ def running(place: pathlib.Path, name: str, processes: int, *flags: str) -> Iter
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 if processes > 1 else 1} "
         "--xla_backend_optimization_level=0",
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(place / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
