@@ -2,6 +2,6 @@
 
 from jaxpaint.nn.conv import Conv, DoubledConv
 from jaxpaint.nn.gated import GatedConv, GatedUpConv
-from jaxpaint.nn.spectral import SpectralConv
+from jaxpaint.nn.spectral import SpectralConv, TorchSpectralConv
 
-__all__ = ["Conv", "DoubledConv", "GatedConv", "GatedUpConv", "SpectralConv"]
+__all__ = ["Conv", "DoubledConv", "GatedConv", "GatedUpConv", "SpectralConv", "TorchSpectralConv"]

@@ -6,33 +6,43 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpaint.ops.conv import convolve, convolve_doubled
+from jaxpaint.ops.conv import Padding, convolve, convolve_doubled
 
 
 class Conv(nn.Module):
-    """A convolution with TensorFlow's SAME zero padding.
+    """A convolution with zeros around the picture.
 
     features:    output channels
-    kernel:      side of the square kernel
+    kernel:      side of the square kernel, or (height, width)
     stride:      of the convolution
     dilation:    of the kernel
+    padding:     zeros at each of the four sides (as torch counts), or ((above, below), (left, right)); None is
+                 TensorFlow's SAME
+    use_bias:    whether there is one
     kernel_init: how kernels start
     dtype:       of the activations; parameters and their gradients are float32
     """
 
     features: int
-    kernel: int = 3
+    kernel: int | tuple[int, int] = 3
     stride: int = 1
     dilation: int = 1
+    padding: int | Padding | None = None
+    use_bias: bool = True
     kernel_init: Callable = nn.initializers.glorot_uniform()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """b h w c -> b h/stride w/stride features."""
-        kernel = self.param("kernel", self.kernel_init, (self.kernel, self.kernel, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return convolve(x.astype(self.dtype), kernel, bias, stride=self.stride, dilation=self.dilation)
+        """b h w c -> b h' w' features; with SAME h' = ceil(h / stride)."""
+        sides = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
+        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features))
+        bias = jnp.zeros(self.features)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        around = ((self.padding, self.padding),) * 2 if isinstance(self.padding, int) else self.padding
+        x = x.astype(self.dtype)
+        return convolve(x, kernel, bias, stride=self.stride, dilation=self.dilation, padding=around)
 
 
 class DoubledConv(nn.Module):
