@@ -1,7 +1,6 @@
 """Resizing with the index rules that published networks were trained with."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -28,8 +27,3 @@ def _align_corners_index(size: int, new_size: int) -> np.ndarray:
     scale = np.float32(size - 1) / np.float32(new_size - 1) if new_size > 1 else np.float32(0)
     index = np.floor(np.arange(new_size, dtype=np.float32) * scale + np.float32(0.5))
     return np.minimum(index.astype(np.int32), size - 1)
-
-
-def double(x: jax.Array) -> jax.Array:
-    """Twice the height and width by repetition: b h w c to b 2h 2w c."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -162,12 +162,9 @@ def build(experiment: Any, dtype: str) -> Any:
 
 def training(system: Any, experiment: Any, mesh: Any, shapes: dict[str, Any]) -> Any:
     """The compiled training step."""
-    from jaxpaint.parallel.compile import compile_step
-    from jaxpaint.run.step import training_step
+    from jaxpaint.run.step import compile_training
 
-    init, step = training_step(system, experiment.masks)
-    rules, steps = experiment.mesh.rules, experiment.train.dispatch
-    return compile_step(init, step, shapes, mesh, rules=rules, steps=steps).compiled
+    return compile_training(experiment, system, None, mesh, batch=shapes["image"].shape[0]).compiled
 
 
 def inpainting(system: Any, experiment: Any, mesh: Any, shapes: dict[str, Any]) -> Any:

@@ -23,11 +23,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpaint.data import ArraySource, open_source, specification, stream
+from jaxpaint.data import ArraySource, open_source, stream
 from jaxpaint.io.atomic import replacing
 from jaxpaint.parallel import hosts
 from jaxpaint.parallel.chips import chip_of
-from jaxpaint.parallel.compile import compile_step
 from jaxpaint.parallel.mesh import check_batch, make_mesh, share
 from jaxpaint.run import report
 from jaxpaint.run.cache import use_cache
@@ -35,7 +34,7 @@ from jaxpaint.run.compiles import Compiles
 from jaxpaint.run.config import Experiment, load, to_dict
 from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.inpainter import Inpainter
-from jaxpaint.run.step import training_step
+from jaxpaint.run.step import compile_training
 from jaxpaint.run.train import config_overrides
 from jaxpaint.run.turn import Times, read, turn
 from jaxpaint.systems import SYSTEMS
@@ -203,19 +202,15 @@ def _training(
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any], State]:
     """(figures, the last state)."""
-    settings, layout, dispatch = experiment.train, experiment.mesh, experiment.train.dispatch
+    settings, dispatch = experiment.train, experiment.train.dispatch
     check_batch(settings.batch, mesh, experiment.optim.accumulate)
     process, processes = share(mesh)
-    shapes = specification(experiment.data, source, settings.batch)
-    abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}
     turns = -(-steps // dispatch)
     # Two turns at least: after the second one the metrics of the first are read, as at every stamp.
     before = max(2, -(-warmup // dispatch))
     times, stamps, pending = Times(), [], None
     with Compiles(say) as compiles:
-        program = compile_step(
-            *training_step(system, experiment.masks), abstract, mesh, layout.mode, rules=layout.rules, steps=dispatch
-        )
+        program = compile_training(experiment, system, source, mesh)
         cached = compiles.last is not None and compiles.last.cached
         state = program.begin(jax.random.key(settings.seed))
         shares = {"process": process, "processes": processes}

@@ -78,6 +78,7 @@ class Filler:
             )
         self.groups = self.devices // spatial
         self._inpaint, self._name = inpaint, name
+        self._mesh = functools.cache(self._make_mesh)  # every batch asks for one
         self.programs: dict[tuple, Any] = {}
 
     def place(self, weights: Weights) -> Placed:
@@ -153,7 +154,7 @@ class Filler:
         arguments = weights(groups), batch, jax.device_put(rng, replicated(mesh))
         return self._program((*shape, size, groups), arguments, mesh)(*arguments)
 
-    def _mesh(self, groups: int) -> Mesh:
+    def _make_mesh(self, groups: int) -> Mesh:
         """This process's first devices, a row for each group."""
         return make_mesh(Layout(data=groups, spatial=self.spatial), jax.local_devices())
 

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpaint.data import open_source, specification, stream
+from jaxpaint.data import open_source, stream
 from jaxpaint.io.checkpoint import FOLDER, Checkpoints
 from jaxpaint.io.warm_start import warm_start
 from jaxpaint.io.weights import restore_weights
-from jaxpaint.parallel.compile import Program, compile_step
+from jaxpaint.parallel.compile import Program
 from jaxpaint.parallel.mesh import check_batch, make_mesh, share
 from jaxpaint.run import report
 from jaxpaint.run.compiles import Compiles
@@ -21,7 +21,7 @@ from jaxpaint.run.log import Log
 from jaxpaint.run.progress import Window, duration, figures
 from jaxpaint.run.samples import Samples
 from jaxpaint.run.signals import StopSignal
-from jaxpaint.run.step import training_step
+from jaxpaint.run.step import compile_training
 from jaxpaint.run.turn import read, turn
 from jaxpaint.run.validate import Validator
 from jaxpaint.systems import SYSTEMS
@@ -66,17 +66,12 @@ def train(
     _check_dispatch(experiment)
     page = SYSTEMS[experiment.system]
     system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
-    init, step = training_step(system, experiment.masks)
     source = open_source(experiment.data)
     workdir.mkdir(parents=True, exist_ok=True)
     best = experiment.validation.best if experiment.validation.every else ""
     with Compiles(say) as compiles, Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
         _check_workdir(experiment, checkpoints, resume)
-        batch_shapes = specification(experiment.data, source, settings.batch)
-        abstract = {name: jax.ShapeDtypeStruct(*spec) for name, spec in batch_shapes.items()}
-        program = compile_step(
-            init, step, abstract, mesh, experiment.mesh.mode, rules=experiment.mesh.rules, steps=settings.dispatch
-        )
+        program = compile_training(experiment, system, source, mesh)
         say(f"{experiment.system}: {page.title}")
         say(report.parameter_table(program.abstract.params))
         say(report.cost_lines(program, mesh))
