@@ -1,9 +1,5 @@
 """Weights of feature networks: every tensor finds its place, or one error says which do not."""
 
-import hashlib
-import json
-import struct
-
 import jax
 import numpy as np
 import pytest
@@ -95,30 +91,18 @@ def test_linear_weights_need_every_tap():
             to_linear(name, state)
 
 
-def test_load_looks_in_the_folder(tmp_path, monkeypatch):
+def test_load_looks_in_the_folder(tmp_path, monkeypatch, write_safetensors):
     monkeypatch.setenv(pretrained.VARIABLE, str(tmp_path))
     with pytest.raises(InputError, match=r"lpips/v0\.1/vgg\.pth"):
         load_linear("lpips_vgg")
     state = alexnet()
     entry = pretrained.FILES["alexnet"]
-    sha256 = write(tmp_path / entry.file, state)
+    sha256 = write_safetensors(tmp_path / entry.file, state)
     with pytest.raises(InputError, match="not the published file of alexnet"):
         load("alexnet", AlexNet())
     monkeypatch.setattr(pretrained, "FILES", {"alexnet": entry._replace(sha256=sha256)})
     found, expected = load("alexnet", AlexNet()), to_variables("alexnet", state, AlexNet())
     assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
-
-
-def write(path, state: dict[str, np.ndarray]) -> str:
-    """A safetensors file, which the reader tells by its content; its sha256."""
-    header, data = {}, b""
-    for name, array in state.items():
-        start, data = len(data), data + array.tobytes()
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, len(data)]}
-    text = json.dumps(header).encode()
-    content = struct.pack("<Q", len(text)) + text + data
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def test_feature_networks_are_no_systems():

@@ -1,9 +1,6 @@
 """The folder of published weights: what is looked up, and what is said when it is not there."""
 
-import hashlib
-import json
 import re
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +11,6 @@ from jaxpaint.types import InputError
 
 NAME = "lpips_alex"
 ENTRY = pretrained.FILES[NAME]
-
-
-def write(path: Path, state: dict[str, np.ndarray]) -> str:
-    """A safetensors file of float32 arrays; its sha256."""
-    header, data = {}, b""
-    for name, array in state.items():
-        start, data = len(data), data + array.tobytes()
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, len(data)]}
-    text = json.dumps(header).encode()
-    content = struct.pack("<Q", len(text)) + text + data
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
@@ -40,9 +24,9 @@ def known_as(monkeypatch, sha256: str | None):
 
 
 @pytest.mark.parametrize("digits", [64, 8, 0])
-def test_a_file_with_the_published_digits_is_read(folder, monkeypatch, digits):
+def test_a_file_with_the_published_digits_is_read(folder, monkeypatch, digits, write_safetensors):
     state = {"lin0.model.1.weight": np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)}
-    sha256 = write(folder / ENTRY.file, state)
+    sha256 = write_safetensors(folder / ENTRY.file, state)
     known_as(monkeypatch, sha256[:digits] or None)
     assert pretrained.find(NAME) == folder / ENTRY.file
     found = pretrained.read(NAME)
@@ -51,8 +35,8 @@ def test_a_file_with_the_published_digits_is_read(folder, monkeypatch, digits):
 
 
 @pytest.mark.parametrize("digits", [64, 8])
-def test_another_file_is_an_error(folder, monkeypatch, digits):
-    sha256 = write(folder / ENTRY.file, {"x": np.zeros(3, np.float32)})
+def test_another_file_is_an_error(folder, monkeypatch, digits, write_safetensors):
+    sha256 = write_safetensors(folder / ENTRY.file, {"x": np.zeros(3, np.float32)})
     expected = ("0" if sha256[0] != "0" else "1") + sha256[1:digits]
     known_as(monkeypatch, expected)
     with pytest.raises(InputError) as error:
