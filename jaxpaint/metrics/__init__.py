@@ -1,6 +1,8 @@
 """Metrics of inpainted pictures: a dict by implementation id, because names such as "SSIM" are ambiguous.
 
-`METRICS` is plain: another metric is another entry (see `jaxpaint.metrics.metric.Metric`).
+`METRICS` is plain: another metric is another entry (see `jaxpaint.metrics.metric.Metric`). Those that look through
+networks, and so need weights, are in `jaxpaint.metrics.networks`; `jaxpaint.run.figures` makes metrics of either kind
+by their names.
 """
 
 import functools

@@ -41,12 +41,15 @@ class Metric(NamedTuple):
     regions: the regions it is defined for, of `REGIONS` (or "outside")
     measure: ``(predictions, targets, masks) -> measurements``: sequences of uint8 arrays h w 3, h w 3 and
              h w 1 (1 = hole), of any sizes. A dict: ``{region: [one value a picture]}`` where a picture has a
-             value of its own, anything else (``{"features": ...}``) where only the set has one
+             value of its own, anything else (``{"features": ...}``) where only the set has one. Metrics with the
+             same object here are measured once for all
     init:    ``() -> state``
-    update:  ``(state, measurements) -> state``
+    update:  ``(state, measurements) -> state``; metrics with the same `measure` and `update` share one state, too
     merge:   ``(state, state) -> state``, associative and commutative to the last bit
     compute: ``(state) -> {region: {"value": float or None, "n": pictures in it, ...}}``; a value of None
-             comes with a "reason"
+             comes with a "reason", a value that is not to be quoted as it stands with a "flag": sentences
+    of_set:  a figure of the whole set, not a mean over pictures: it has no meaning where every picture is in the set
+             several times, once a mask bucket
     """
 
     about: str
@@ -58,6 +61,7 @@ class Metric(NamedTuple):
     update: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any]
     compute: Callable[[Any], Mapping[str, dict]]
+    of_set: bool = False
 
 
 class Mean(NamedTuple):
@@ -140,7 +144,19 @@ def picture_metric(
                 else:
                     pending.append(compiled(*map(pad, (prediction, target, mask)), height, width))
         measured = jax.device_get(pending)
-        return {region: [_value(values, region) for values in measured] for region in regions}
+        return {region: [value_or_reason(values, region) for values in measured] for region in regions}
+
+    return mean_of_pictures(measure, about=about, better=better, unit=unit, smallest=smallest, regions=regions)
+
+
+def mean_of_pictures(
+    measure: Callable, *, about: str, better: str, unit: str = "", smallest: int = 1, regions: Sequence[str] = REGIONS
+) -> Metric:
+    """The metric of a `measure` that gives ``{region: [a number, `TOO_SMALL` or `EMPTY` for each picture]}``: the mean.
+
+    smallest: the shorter side, in pixels, below which a picture is `TOO_SMALL`
+    """
+    regions = tuple(regions)
 
     def init():
         return {region: Mean() for region in regions}
@@ -183,7 +199,8 @@ def pad(array: np.ndarray) -> np.ndarray:
     return np.pad(array, ((0, -height % BUCKET), (0, -width % BUCKET), (0, 0)))
 
 
-def _value(values, region):
+def value_or_reason(values: Mapping[str, Any] | None, region: str) -> float | str:
+    """A picture's value of that region; `EMPTY` where it is NaN, `TOO_SMALL` where there are no values at all."""
     if values is None:
         return TOO_SMALL
     value = float(values[region])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpaint.nn import Conv, TorchSpectralConv
+from jaxpaint.nn import BatchNorm, Conv, TorchSpectralConv
 
 SLOPE = 0.2
 """Of every leaky ReLU here."""
@@ -130,7 +130,7 @@ class _Tower(nn.Module):
             features = self.width * min(2 ** (number - 1), 8)
             x = nn.relu(Conv(features, 5, stride=2, padding=2, dtype=self.dtype, name=f"conv{number}")(x))
             if self.norm:
-                x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"bn{number}")(x)
+                x = BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"bn{number}")(x)
         x = x.reshape(x.shape[0], -1).astype(jnp.float32)
         return nn.relu(nn.Dense(16 * self.width, dtype=jnp.float32, name=f"linear{self.layers + 1}")(x))
 

@@ -44,7 +44,8 @@ STYLE_TAPS = ("relu2_2", "relu3_4", "relu4_4", "relu5_2")
 class VGG(nn.Module):
     """The convolutional part, 14.7 M parameters with VGG-16's layers, 20.0 M with VGG-19's.
 
-    layers:    convolutions in each block
+    layers:    convolutions in each block, for as many blocks as are wanted: (2, 2, 1) ends with ``pool3``, and its
+               ``relu3_1`` is that of both networks
     normalise: how pictures in [-1, 1] are prepared, of `jaxpaint.models.features`
     dtype:     of the activations
     """
@@ -58,18 +59,19 @@ class VGG(nn.Module):
         """Features of a picture.
 
         Args:
-          image: b h w 3, RGB in [-1, 1], sides of 32 at least
+          image: b h w 3, RGB in [-1, 1], sides of 32 at least (2^blocks)
 
         Returns:
-          (b h/32 w/32 512, the last pool; out) with every tap by name; under jit what nobody uses is not computed.
+          (b h/32 w/32 512, the last pool (h/2^blocks); out) with every tap by name; under jit what nobody uses is not
+          computed.
         """
-        check_picture(f"VGG-{sum(self.layers) + 3}", image, smallest=32)
+        check_picture("VGG", image, smallest=2 ** len(self.layers))
         x = self.normalise(image).astype(self.dtype)
         out: dict[str, jax.Array] = {}
         index = 0
-        for block, (count, width) in enumerate(zip(self.layers, WIDTHS, strict=True), start=1):
+        for block, (count, width) in enumerate(zip(self.layers, WIDTHS, strict=False), start=1):
             for layer in range(1, count + 1):
-                x = Conv(width, dtype=self.dtype, name=str(index))(x)
+                x = Conv(width, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=str(index))(x)
                 out[f"conv{block}_{layer}"] = x
                 x = out[f"relu{block}_{layer}"] = nn.relu(x)
                 index += 2

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxpaint.ops.conv import Padding, convolve, convolve_doubled
+from jaxpaint.ops.conv import Padding, convolve, convolve_doubled, convolve_transposed, interleave
 
 
 class Conv(nn.Module):
@@ -63,3 +63,29 @@ class DoubledConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return convolve_doubled(x.astype(self.dtype), kernel, bias)
+
+
+class UpConv(nn.Module):
+    """A transposed convolution that doubles a picture: torch's ``ConvTranspose2d(c, c', 4, stride=2, padding=1)``.
+
+    ``kernel`` is 4 4 c c'; which entry goes where says `jaxpaint.ops.conv.convolve_transposed`.
+
+    features:    output channels
+    use_bias:    whether there is one
+    kernel_init: how kernels start
+    dtype:       of the activations; parameters and their gradients are float32
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.glorot_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """b h w c -> b 2h 2w features."""
+        kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
+        bias = jnp.zeros(self.features)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return interleave(convolve_transposed(x.astype(self.dtype), kernel, bias))

@@ -87,8 +87,32 @@ def convolve_doubled(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> list[j
     return phases
 
 
+def convolve_transposed(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> list[jax.Array]:
+    """The transposed convolution of a 4x4 kernel, stride 2 and padding 1: torch's ``ConvTranspose2d(c, c', 4, 2, 1)``.
+
+    ``kernel[i, j]`` is what a pixel (y, x) of the input adds to the pixel (2y - 1 + i, 2x - 1 + j) of the result: i and
+    j count as in torch (whose layout is c c' i j), and backwards in Flax' ``ConvTranspose``. So the even rows of the
+    result see two rows of `x` through the kernel's rows (3, 1), the odd ones through (2, 0); columns likewise: four
+    2x2 convolutions, and no zeros between pixels are ever multiplied.
+
+    Args:
+      x: b h w c
+      kernel: 4 4 c c', float32
+      bias: c', float32
+
+    Returns:
+      the results at (even row, even column), (even, odd), (odd, even), (odd, odd), each b h w c'; see `interleave`
+    """
+    halves = ((slice(3, None, -2), (1, 0)), (slice(2, None, -2), (0, 1)))
+    return [
+        convolve(x, kernel[row_taps, column_taps], bias, padding=(rows, columns))
+        for row_taps, rows in halves
+        for column_taps, columns in halves
+    ]
+
+
 def interleave(phases: list[jax.Array]) -> jax.Array:
-    """The four results of `convolve_doubled` in one picture, b 2h 2w c'."""
+    """The four results of `convolve_doubled` or `convolve_transposed` in one picture, b 2h 2w c'."""
     return einops.rearrange(jnp.stack(phases), "(p q) b h w c -> b (h p) (w q) c", p=2, q=2)
 
 

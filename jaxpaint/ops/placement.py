@@ -1,8 +1,12 @@
 """Where arrays lie while a step is traced for a mesh of devices.
 
-These look at the ambient mesh (``jax.set_mesh``, set by `jaxpaint.parallel.compile`). Where there is none, or it lacks
-the axis, they do nothing: the same code runs on one device.
+These look at the ambient mesh (``jax.set_mesh``, set by `jaxpaint.parallel.compile`), or under pmap at the axis that
+`mapped` names. Where there is none, or it lacks the axis, they do nothing: the same code runs on one device.
 """
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import PartitionSpec
@@ -31,3 +35,22 @@ def undivided(x: jax.Array) -> jax.Array:
     if parts(SPATIAL) == 1:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec((DATA, FSDP)))
+
+
+_MAPPED: contextvars.ContextVar[str | None] = contextvars.ContextVar("mapped", default=None)
+
+
+@contextlib.contextmanager
+def mapped(axis: str | None) -> Iterator[None]:
+    """What is traced inside is one device's share of a step under pmap, whose axis has this name; None: it is not."""
+    token = _MAPPED.set(axis)
+    try:
+        yield
+    finally:
+        _MAPPED.reset(token)
+
+
+def mean_over_devices(tree: PyTree) -> PyTree:
+    """The mean over the devices of a pmap; outside of one the leaves as they are, which are of the whole batch."""
+    axis = _MAPPED.get()
+    return tree if axis is None else jax.lax.pmean(tree, axis)

@@ -11,6 +11,7 @@ import importlib.util
 import pathlib
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from jaxpaint.data.config import Data
@@ -129,6 +130,17 @@ def replace(config: Any, field: str, value: Any, *, within: str = "config") -> A
         names = [f.name for f in dataclasses.fields(getattr(config, head))]
         raise InputError(f"--{within}.{head} is a group: set one of its fields {names}")
     return dataclasses.replace(config, **{head: convert(value, hint, f"{within}.{head}")})
+
+
+def override(model: Any, options: Mapping[str, Any]) -> Any:
+    """A system's config with fields replaced, {"iterations": 2}; strings are read as those of flags are.
+
+    Raises:
+      InputError: unknown field, value of another type.
+    """
+    for field, value in options.items():
+        model = replace(model, field, value, within="model")
+    return model
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import Any
 import jax
 
 from jaxpaint.io.atomic import replacing
-from jaxpaint.metrics import METRICS, STANDARD
+from jaxpaint.metrics import Metric
 from jaxpaint.parallel import gather, hosts
 from jaxpaint.run.cache import use_cache
 from jaxpaint.run.console import ends_quietly, first_says, plain
+from jaxpaint.run.figures import FEATURES, chosen, figures, notes
 from jaxpaint.run.measure import DIGITS, Seen, evaluate
 from jaxpaint.run.protocol import (
     ALL_BUCKETS,
@@ -36,6 +37,7 @@ from jaxpaint.run.protocol import (
 from jaxpaint.run.sheet import COLUMNS, sheet, with_grey_hole
 from jaxpaint.run.subject import BASELINES, Subject, subject
 from jaxpaint.run.tables import tables, to_csv, to_png
+from jaxpaint.run.train import config_overrides
 from jaxpaint.types import InputError
 
 DEFAULT_MASK_SET = ALL_BUCKETS
@@ -44,7 +46,12 @@ SHEET_ROWS = 8
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="evaluate.py",
+        description=__doc__.split("\n\n")[0],
+        epilog="--model.FIELD=VALUE sets a field of the system's config that the weights do not depend on.",
+        allow_abbrev=False,
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", metavar="PATH", help="a run's folder, or that of its checkpoints")
     what.add_argument("--published", nargs=2, metavar=("SYSTEM", "FILE"), help="a file that the authors published")
@@ -60,7 +67,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--mask-convention", default="hole-white", choices=("hole-white", "hole-black", "alpha"))
     parser.add_argument("--size", default="256", metavar="256|HxW|original", help="evaluated size; default 256")
     parser.add_argument("--resize", default="center-crop", choices=sorted(RESIZING), help="how pictures get that size")
-    parser.add_argument("--metrics", default="standard", metavar="standard|all|ID,ID", help="see the protocol card")
+    parser.add_argument(
+        "--metrics",
+        default="standard",
+        metavar="LIST",
+        help="ids and groups (standard, all, perceptual, distribution) with commas; see the protocol card",
+    )
+    parser.add_argument(
+        "--features",
+        default="published",
+        choices=FEATURES,
+        help="weights of the networks that metrics look through; random gives no published figure",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
     parser.add_argument("--seed", type=int, default=0, help="of masks and noise")
     parser.add_argument(
@@ -68,7 +86,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of activations")
     parser.add_argument("--out", metavar="DIR", help="default: evaluations/ beside the checkpoint")
-    return parser.parse_args(argv)
+    arguments, rest = parser.parse_known_args(argv)
+    arguments.options = config_overrides(parser, rest, [], "--model.")
+    return arguments
 
 
 @ends_quietly
@@ -111,11 +131,14 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
         seen_here["records"].append((seen.position, _record(pictures.label(seen.position), seen, metrics)))
 
     report = evaluate(what.inpaint, pictures, masks, metrics=metrics, batch=batch, observe=observe)
-    report["protocol"] = card(subject=what.card, data=pictures.card(), masks=mask_card(masks), metrics=metrics)
+    report["protocol"] = card(
+        subject=what.card, data=pictures.card(), masks=mask_card(masks), metrics=metrics, notes=notes(metrics)
+    )
     parts = gather.gather(seen_here)
     if jax.process_index() == 0:
         rows, records = (_ordered([row for part in parts for row in part[name]]) for name in ("rows", "records"))
-        out = _write(arguments, what, pictures, report, rows, records, say)
+        remarks = [*what.card["notes"], *notes(metrics)]
+        out = _write(arguments, what, pictures, report, tables(report, metrics, remarks), rows, records, say)
         say(f"{time.perf_counter() - began:.1f} s; everything is in {out}")
     return report
 
@@ -127,8 +150,9 @@ def _prepared(arguments: argparse.Namespace) -> tuple:
     batch = (8 if size else 1) if arguments.batch is None else arguments.batch
     if batch < 1:
         raise InputError(f"--batch {batch}: expected 1 or more")
-    metrics = _metrics(arguments.metrics)
+    names = chosen(arguments.metrics)
     pictures = Pictures(arguments.data, size, arguments.resize, arguments.limit)
+    metrics = figures(names, arguments.features)
     if arguments.masks:
         masks = FolderMasks(
             arguments.masks, pictures, arguments.mask_pairing, arguments.mask_convention, arguments.seed
@@ -144,13 +168,13 @@ def _write(
     what: Subject,
     pictures: Pictures,
     report: Mapping[str, Any],
+    table: str,
     rows: list,
     records: list,
     say: Callable[[str], None],
 ) -> pathlib.Path:
     """Prints the table and the card, and writes the files; returns their folder."""
     out = pathlib.Path(arguments.out) if arguments.out else what.home / _name(what, pictures, report)
-    table = tables(report)
     files = {
         "table.md": (table + "\n").encode(),
         "sheet.png": to_png(sheet(rows, COLUMNS)),
@@ -175,24 +199,12 @@ def _ordered(numbered: list) -> list:
     return [value for _, value in sorted(numbered, key=lambda pair: pair[0])]
 
 
-def _metrics(text: str) -> tuple[str, ...]:
-    if text == "standard":
-        return STANDARD
-    if text == "all":
-        return tuple(METRICS)
-    chosen = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in METRICS]
-    if unknown or not chosen:
-        raise InputError(f"--metrics {text}: there is no {', '.join(unknown)}; there are {', '.join(METRICS)}")
-    return tuple(dict.fromkeys(["outside_max_abs_diff", *chosen]))  # always reported
-
-
 def _sheet_bucket(masks: Any, position: int) -> str:
     """One row a picture: the sheet goes through the buckets."""
     return list(masks)[position % len(masks)] if isinstance(masks, Mapping) else ""
 
 
-def _record(label: str, seen: Seen, metrics: Sequence[str]) -> dict[str, Any]:
+def _record(label: str, seen: Seen, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     record = {"picture": label, "bucket": seen.bucket, "hole": f"{seen.mask.mean():.4f}"}
     for name in metrics:
         for region, value in seen.values[name].items():
@@ -204,8 +216,9 @@ def _name(what: Subject, pictures: Pictures, report: Mapping) -> str:
     """The folder of a result, from what was measured."""
     about = report["protocol"]
     step = what.card["step"]
+    changed = "".join(f"-{name}={value}" for name, value in sorted(what.card.get("changed", {}).items()))
     parts = [
-        what.card["system"] + ("" if step is None else f"-{step}"),
+        what.card["system"] + ("" if step is None else f"-{step}") + changed,
         f"{pictures.dataset}-{pictures.split}" + f"-{len(pictures)}",
         about["masks"]["set"],
         size_name(pictures.size),

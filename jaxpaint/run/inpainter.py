@@ -37,6 +37,7 @@ class Inpainter:
     config:       the dataclass of its numbers
     step:         the training step of the weights, None where they are published ones
     weights_hash: fingerprint of the checkpoint, or None
+    notes:        sentences that every report about the system repeats
     filler:       what compiles and runs it: its ``devices``, ``spatial``, ``groups`` and ``programs``
     """
 
@@ -68,18 +69,23 @@ class Inpainter:
         self.system_name, self.config = system_name, _config(page.config, system_name, config)
         self.step, self.weights_hash = step, weights_hash
         system = page.build(self.config, dtype=compute_dtype(precision))
+        self.notes = system.notes
         name = f"{system_name} with {self.config}"
         self.filler = Filler(system.inpaint, name=name, devices=devices, spatial=spatial)
         self._weights = self.filler.place(weights if isinstance(weights, Weights) else Weights(**weights))
 
     @classmethod
-    def load(cls, path: str | os.PathLike, step: int | None = None, **how: Any) -> "Inpainter":
+    def load(
+        cls, path: str | os.PathLike, step: int | None = None, *, options: Mapping[str, Any] | None = None, **how: Any
+    ) -> "Inpainter":
         """From a checkpoint: of a run (by default the newest good step) or of converted weights.
 
-        `how` it runs (precision, devices, spatial) goes to the constructor.
+        `options` are fields of the system's config with other values than in training, {"iterations": 2}; `how` it runs
+        (precision, devices, spatial) goes to the constructor.
         """
         from jaxpaint.io.weights import restore_weights
-        from jaxpaint.run.config import from_dict
+        from jaxpaint.run.config import from_dict, override
+        from jaxpaint.systems import SYSTEMS
 
         loaded = restore_weights(path, step)
         try:
@@ -88,8 +94,11 @@ class Inpainter:
             raise InputError(
                 f"{loaded.path} is a checkpoint of another system or version of jaxpaint: {error}"
             ) from error
-        about = {"step": loaded.step, "weights_hash": loaded.fingerprint}
-        return cls(loaded.config["system"], model, loaded.weights, **about, **how)
+        name, about = loaded.config["system"], {"step": loaded.step, "weights_hash": loaded.fingerprint}
+        inpainter = cls(name, override(model, options or {}), loaded.weights, **about, **how)
+        # What is to be known about the weights stays true whatever is set now.
+        inpainter.notes = tuple(dict.fromkeys((*SYSTEMS[name].build(model).notes, *inpainter.notes)))
+        return inpainter
 
     @classmethod
     def from_published(
@@ -97,19 +106,23 @@ class Inpainter:
         system_name: str,
         file: str | os.PathLike,
         *,
+        options: Mapping[str, Any] | None = None,
         precision: str = "auto",
         devices: int = 0,
         spatial: int = 1,
-        **options: Any,
+        **conversion: Any,
     ) -> "Inpainter":
-        """From a file that a paper's authors published; `options` go to `jaxpaint.convert.convert`."""
+        """From a file that a paper's authors published; `options` as in `load`, `conversion` goes to
+        `jaxpaint.convert.convert`."""
         from jaxpaint.convert import convert
         from jaxpaint.io.fingerprint import digest, fingerprint
+        from jaxpaint.run.config import from_dict, override
 
-        weights, config, _ = convert(system_name, file, **options)
+        weights, config, _ = convert(system_name, file, **conversion)
+        model = override(from_dict({"system": system_name, "model": config}).model, options or {})
         name = digest(fingerprint(weights))  # that of the checkpoint that `jaxpaint convert` would write
         how = {"precision": precision, "devices": devices, "spatial": spatial}
-        return cls(system_name, config, weights, weights_hash=name, **how)
+        return cls(system_name, model, weights, weights_hash=name, **how)
 
     @property
     def compiles(self) -> int:

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpaint.metrics import METRICS, STANDARD
+from jaxpaint.metrics import Metric
 from jaxpaint.ops.masks.check import match
 from jaxpaint.parallel import gather
+from jaxpaint.run.figures import figures
 from jaxpaint.run.subject import Inpaint
 from jaxpaint.types import InputError
 
 DIGITS = 8  # of a value in the JSON: far below what is quoted, far above what another machine's sums may move
+
+PER_BUCKET = "it belongs to a set of different pictures, and over all mask buckets each would be in it several times"
 
 
 class Seen(NamedTuple):
@@ -34,7 +37,7 @@ def evaluate(
     images: Sequence[np.ndarray],
     masks: Sequence[np.ndarray] | Mapping[str, Sequence[np.ndarray]],
     *,
-    metrics: Sequence[str] = STANDARD,
+    metrics: Mapping[str, Metric] | None = None,
     batch: int = 8,
     observe: Callable[[Seen], None] | None = None,
 ) -> dict[str, Any]:
@@ -48,20 +51,20 @@ def evaluate(
       images: ground truth, uint8 h w 3 of any sizes; only indexed, so it may decode when asked
       masks: one for each picture, uint8 h w 1, 1 = hole; or several such sequences by name of the bucket: every
         picture is then filled once a bucket, and there are figures for each bucket and for all together
-      metrics: ids of `METRICS`
+      metrics: by the names that the report gives them, as `jaxpaint.run.figures.figures` makes them; by default the
+        standard ones
       batch: pictures handed to `inpaint` at once
       observe: is shown every picture of this process's share, in order
 
     Returns:
       ``{"n", "results": {metric: {region: result}}, "buckets": {bucket: results}}``, a result being
-      ``{"value", "n"}`` and more (see `jaxpaint.metrics.metric.Mean.result`); no "buckets" for masks in one sequence.
+      ``{"value", "n"}`` and more: see `jaxpaint.metrics.metric.Mean.result`; "std" beside a value, "flag" where it is
+      not to be quoted as it stands. No "buckets" for masks in one sequence.
 
     Raises:
-      InputError: no pictures, a mask that does not fit or is empty or full, an unknown metric, a bad result.
+      InputError: no pictures, a mask that does not fit or is empty or full, a bad result.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise InputError(f"there is no metric {name!r}: there are {', '.join(METRICS)}")
+    metrics = figures() if metrics is None else metrics
     buckets = masks if isinstance(masks, Mapping) else {"": masks}
     if len(images) == 0:
         raise InputError("there are no pictures to evaluate on (N = 0): give at least one")
@@ -71,29 +74,30 @@ def evaluate(
             raise InputError(f"there are {len(group)} masks{where} for {len(images)} pictures: one each is expected")
     with gather.together():
         states = _measure(inpaint, images, buckets, metrics, batch, observe)
-    states = _merged(states)
-    whole = {}
-    for name in metrics:
-        state = METRICS[name].init()
-        for bucket in buckets:
-            state = METRICS[name].merge(state, states[bucket][name])
-        whole[name] = state
-    report = {"n": len(images), "results": _results(whole)}
+    states = {bucket: _merged(group, metrics) for bucket, group in states.items()}
+    report = {"n": len(images), "results": _overall(states, metrics)}
     if isinstance(masks, Mapping):
-        report["buckets"] = {bucket: _results(states[bucket]) for bucket in buckets}
+        report["buckets"] = {bucket: _results(group, metrics) for bucket, group in states.items()}
     return report
+
+
+def _keepers(metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """Each metric's name -> the first one that keeps the same state: of the same measurements by the same update."""
+    first: dict[tuple, str] = {}
+    return {name: first.setdefault((metric.measure, metric.update), name) for name, metric in metrics.items()}
 
 
 def _measure(
     inpaint: Inpaint,
     images: Sequence[np.ndarray],
     buckets: Mapping[str, Sequence[np.ndarray]],
-    metrics: Sequence[str],
+    metrics: Mapping[str, Metric],
     batch: int,
     observe: Callable[[Seen], None] | None,
 ) -> dict[str, dict[str, Any]]:
-    """The states of the metrics over this process's pictures, by bucket and metric."""
-    states = {bucket: {name: METRICS[name].init() for name in metrics} for bucket in buckets}
+    """The states of the metrics that keep one over this process's pictures, by bucket and metric."""
+    states = {bucket: {name: metrics[name].init() for name in _keepers(metrics).values()} for bucket in buckets}
+    looks = dict.fromkeys(metric.measure for metric in metrics.values())  # through one network, once for all
     mine = gather.share(len(images))
     for start in range(mine.start, mine.stop, batch):
         positions = list(range(start, min(start + batch, mine.stop)))
@@ -102,26 +106,29 @@ def _measure(
             holes = [_checked(group[p], image, p) for p, image in zip(positions, truths, strict=True)]
             results = list(inpaint(truths, holes, positions))
             _check_results(results, truths)
-            measured = {name: METRICS[name].measure(results, truths, holes) for name in metrics}
-            for name in metrics:
-                states[bucket][name] = METRICS[name].update(states[bucket][name], measured[name])
+            seen = {look: look(results, truths, holes) for look in looks}
+            measured = {name: seen[metric.measure] for name, metric in metrics.items()}
+            for name, state in states[bucket].items():
+                states[bucket][name] = metrics[name].update(state, measured[name])
             if observe is not None:
                 for row, position in enumerate(positions):
-                    values = {name: _row(measured[name], METRICS[name].regions, row) for name in metrics}
+                    values = {name: _row(measured[name], metric.regions, row) for name, metric in metrics.items()}
                     observe(Seen(position, bucket, truths[row], holes[row], results[row], values))
     return states
 
 
-def _merged(states: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The states of all processes together. A state has the structure of the metric's first one: numbers and arrays."""
+def _merged(states: dict[str, Any], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """One bucket's states of all processes together.
+
+    A state has the structure of the metric's first one: numbers, and arrays whose lengths may differ.
+    """
     if jax.process_count() == 1:
         return states
-    merged = {bucket: {name: METRICS[name].init() for name in group} for bucket, group in states.items()}
+    merged = {name: metrics[name].init() for name in states}
     form = jax.tree.structure(states)
     for leaves in gather.gather(jax.tree.leaves(states)):
-        for bucket, group in form.unflatten(leaves).items():
-            for name, state in group.items():
-                merged[bucket][name] = METRICS[name].merge(merged[bucket][name], state)
+        for name, state in form.unflatten(leaves).items():
+            merged[name] = metrics[name].merge(merged[name], state)
     return merged
 
 
@@ -157,12 +164,26 @@ def _check_results(results: list, truths: list) -> None:
             raise InputError(f"inpaint gave {result.dtype} pictures: uint8 in 0..255 is expected")
 
 
-def _results(states: Mapping[str, Any]) -> dict[str, Any]:
-    results = {name: METRICS[name].compute(state) for name, state in states.items()}
+def _overall(states: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """The results over all buckets together."""
+    meant = {name: metric for name, metric in metrics.items() if len(states) == 1 or not metric.of_set}
+    whole = {name: metrics[name].init() for name in _keepers(meant).values()}
+    for group in states.values():
+        whole = {name: metrics[name].merge(state, group[name]) for name, state in whole.items()}
+    results = _results(whole, meant)
+    for name, metric in metrics.items():
+        if name not in meant:
+            results[name] = {region: {"value": None, "n": 0, "reason": PER_BUCKET} for region in metric.regions}
+    return {name: results[name] for name in metrics}
+
+
+def _results(states: Mapping[str, Any], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    results = {name: metrics[name].compute(states[keeper]) for name, keeper in _keepers(metrics).items()}
     for regions in results.values():
         for result in regions.values():
-            if result["value"] is not None:
-                result["value"] = round(result["value"], DIGITS)
+            for part in ("value", "std"):
+                if result.get(part) is not None:
+                    result[part] = round(result[part], DIGITS)
     return results
 
 

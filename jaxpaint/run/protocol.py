@@ -22,7 +22,7 @@ from jaxpaint.data.demo import DemoSource
 from jaxpaint.data.folder import FolderSource, list_pictures
 from jaxpaint.data.geometry import Window, cut, cut_mask, window
 from jaxpaint.data.masks import pair
-from jaxpaint.metrics import METRICS
+from jaxpaint.metrics import Metric
 from jaxpaint.ops.masks import BUCKETS, SETS, binarise, digest, frozen
 from jaxpaint.types import InputError, did_you_mean
 
@@ -257,15 +257,21 @@ def mask_card(masks: FolderMasks | FrozenMasks | Mapping[str, FrozenMasks]) -> d
 
 
 def card(
-    *, subject: Mapping[str, Any], data: Mapping[str, Any], masks: Mapping[str, Any], metrics: Sequence[str]
+    *,
+    subject: Mapping[str, Any],
+    data: Mapping[str, Any],
+    masks: Mapping[str, Any],
+    metrics: Mapping[str, Metric],
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The protocol card.
 
     Args:
-      subject: what was measured: "system", "config", "weights_hash" (None for a baseline)
+      subject: what was measured: "system", "config", "weights_hash" (None for a baseline), "notes"
       data: `Pictures.card`
       masks: "set", "sha256" and what else settles them
-      metrics: ids of `METRICS`
+      metrics: by name
+      notes: what a reader of the figures has to know
     """
     return {
         "subject": dict(subject),
@@ -276,9 +282,10 @@ def card(
             "whole": "all pixels (SSIM: all window positions)",
             "hole": "hole pixels only (SSIM: window positions whose centre is in the hole)",
         },
-        "average": "mean of per-picture values; each picture weighs the same",
+        "average": "mean of per-picture values; each picture weighs the same; distribution metrics: of the whole set",
         "pixels": "uint8 RGB; outputs from [-1, 1] by rounding to nearest (ties to even), clipped to 0..255",
-        "metrics": {name: METRICS[name].about for name in metrics},
+        "metrics": {name: metric.about for name, metric in metrics.items()},
+        "notes": list(notes),
         "versions": {"jaxpaint": jaxpaint.__version__, "jax": jax.__version__},
     }
 

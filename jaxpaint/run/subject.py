@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import operator
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +18,8 @@ Inpaint = Callable[[list[np.ndarray], list[np.ndarray], list[int]], Sequence[np.
 
 
 class Subject(NamedTuple):
-    """What is evaluated. `card` settles it for the protocol card; `home` is the folder of its results; `devices` is how
-    many devices share what `inpaint` is given at once."""
+    """What is evaluated. `card` settles it for the protocol card, and its "notes" are sentences that belong under every
+    table; `home` is the folder of its results; `devices` is how many devices share what `inpaint` is given at once."""
 
     inpaint: Inpaint
     card: dict[str, Any]
@@ -48,19 +49,23 @@ def subject(arguments: argparse.Namespace, batch: int) -> Subject:
     """
     if arguments.step is not None and not arguments.checkpoint:
         raise InputError(f"--step {arguments.step} chooses among the steps of a --checkpoint, and none was given")
+    if arguments.baseline and arguments.options:
+        raise InputError(f"--model.{next(iter(arguments.options))} sets a field of a model, and a baseline has none")
     if arguments.baseline:
         about = {"system": f"baseline {arguments.baseline}", "config": {}, "weights_hash": None, "step": None}
+        about["notes"] = []
         return Subject(BASELINES[arguments.baseline], about, pathlib.Path("evaluations"))
     from jaxpaint.run.inpainter import Inpainter
     from jaxpaint.run.prepare import prepare
 
     if arguments.published:
         system, file = arguments.published
-        inpainter = Inpainter.from_published(system, file, precision=arguments.precision)
+        inpainter = Inpainter.from_published(system, file, options=arguments.options, precision=arguments.precision)
         home = _home(pathlib.Path(file))
         source = f"published file {pathlib.Path(file).name}"
     else:
-        inpainter = Inpainter.load(arguments.checkpoint, arguments.step, precision=arguments.precision)
+        how = {"options": arguments.options, "precision": arguments.precision}
+        inpainter = Inpainter.load(arguments.checkpoint, arguments.step, **how)
         home = _home(pathlib.Path(arguments.checkpoint))
         source = "checkpoint"
     about = {
@@ -71,7 +76,10 @@ def subject(arguments: argparse.Namespace, batch: int) -> Subject:
         "weights_hash": inpainter.weights_hash,
         "precision": arguments.precision,
         "seed": arguments.seed,
+        "notes": list(inpainter.notes),
     }
+    if arguments.options:
+        about["changed"] = {name: operator.attrgetter(name)(inpainter.config) for name in arguments.options}
 
     def inpaint(images, masks, positions):
         jobs = [

@@ -8,41 +8,56 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxpaint.metrics import METRICS
+from jaxpaint.metrics import Metric
+
+FLAG = "†"
+"""At a value that is not to be quoted without its note."""
 
 
-def tables(report: Mapping[str, Any]) -> str:
-    """The figures as Markdown: whole picture and hole side by side; with buckets, a table a region."""
+def tables(report: Mapping[str, Any], metrics: Mapping[str, Metric], remarks: Sequence[str] = ()) -> str:
+    """The figures as Markdown: whole picture and hole side by side; with buckets, a table a region.
+
+    Args:
+      report: of `jaxpaint.run.measure.evaluate`
+      metrics: what it was made with
+      remarks: sentences for the end
+    """
     results, buckets = report["results"], report.get("buckets")
     lines, notes = [], []
     if buckets is None:
         columns = {"whole": (results, "whole"), "hole": (results, "hole")}
-        lines += _table(results, columns, notes, "metric")
+        lines += _table(results, metrics, columns, notes, "metric")
     else:
         for region, title in (("whole", "whole picture"), ("hole", "hole")):
             columns = {"all": (results, region)} | {b: (figures, region) for b, figures in buckets.items()}
-            lines += ["", *_table(results, columns, notes, title)]
+            lines += ["", *_table(results, metrics, columns, notes, title)]
     outside = results.get("outside_max_abs_diff", {}).get("outside")
     lines.append("")
     if outside:
         lines.append(f"outside_max_abs_diff: {outside['value']:g} (known pixels, in steps of 1/255)")
     times = f" x {len(buckets)} mask buckets" if buckets else ""
     lines.append(f"N: {report['n']} pictures{times}. ↑ higher is better, ↓ lower is better; ranges as in the card.")
-    return "\n".join([*lines, *dict.fromkeys(notes)]).strip("\n")
+    return "\n".join([*lines, *dict.fromkeys([*notes, *remarks])]).strip("\n")
 
 
-def _table(results: Mapping, columns: Mapping[str, tuple], notes: list[str], title: str) -> list[str]:
+def _table(
+    results: Mapping, metrics: Mapping[str, Metric], columns: Mapping[str, tuple], notes: list[str], title: str
+) -> list[str]:
     rows = [[title, *columns]]
     for name, regions in results.items():
-        arrow = {"higher": "↑", "lower": "↓"}[METRICS[name].better]
-        row = [f"{name} {arrow}"]
+        arrow = {"higher": "↑", "lower": "↓"}[metrics[name].better]
+        row, said = [f"{name} {arrow}"], {}
         for label, (figures, region) in columns.items():
             result = figures[name].get(region)
-            row.append(_cell(result, METRICS[name].unit))
-            if result and figures is results:
-                notes += _notes(f"{name} ({region})", result)
-            elif result and result["value"] is None and regions[region]["value"] is not None:
-                notes += _notes(f"{name} ({region}, {label})", result)
+            row.append(_cell(result, metrics[name].unit))
+            if result is None:
+                continue
+            overall = figures is results
+            known = _peculiar(regions[region]) and not metrics[name].of_set  # for the same reason
+            if overall or (_peculiar(result) and not known):
+                for before, after in _notes(result):
+                    said.setdefault((before, region, after), []).extend([] if overall else [label])
+        notes += [f"{before}{name} ({', '.join([r, *labels])}){after}" for (before, r, after), labels in said.items()]
         if any(region in regions for _, region in columns.values()):
             rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -59,17 +74,27 @@ def _cell(result: Mapping | None, unit: str) -> str:
         return ""
     if result["value"] is None:
         return "-"
-    return f"{result['value']:.2f} {unit}" if unit == "dB" else f"{result['value']:.5f}"
+    value = f"{result['value']:.2f} {unit}" if unit in ("dB", "%") else f"{result['value']:.5f}"
+    if "std" in result:
+        value += f" ± {result['std']:.5f}"
+    return value + FLAG if result.get("flag") else value
 
 
-def _notes(what: str, result: Mapping) -> list[str]:
+def _peculiar(result: Mapping) -> bool:
+    return result["value"] is None or bool(result.get("flag"))
+
+
+def _notes(result: Mapping) -> list[tuple[str, str]]:
+    """What is to be said of a result: what comes before its name, and what comes after."""
     if result["value"] is None:
-        return [f"{what} is not given: {result['reason']}."]
+        return [("", f" is not given: {result['reason']}.")]
     notes = []
+    if result.get("flag"):
+        notes.append((f"{FLAG} ", f": {result['flag']}."))
     if result.get("infinite"):
-        notes.append(f"{what}: {result['infinite']} infinite values counted and left out.")
+        notes.append(("", f": {result['infinite']} infinite values counted and left out."))
     if result.get("empty"):
-        notes.append(f"{what}: {result['empty']} pictures left out, the region has no usable pixel.")
+        notes.append(("", f": {result['empty']} pictures left out, the region has no usable pixel."))
     return notes
 
 

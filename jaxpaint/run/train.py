@@ -34,29 +34,39 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     return arguments, config_overrides(parser, rest, flags)
 
 
-def config_overrides(parser: argparse.ArgumentParser, rest: list[str], flags: list[str]) -> dict[str, str]:
+def config_overrides(
+    parser: argparse.ArgumentParser, rest: list[str], flags: list[str], prefix: str = "--config."
+) -> dict[str, str]:
     """The flags ``--config.NAME=VALUE`` (or ``--config.NAME VALUE``) by dotted name.
 
     Args:
       parser: is told of anything else, which ends the program
       rest: what it did not know
       flags: those that it knows, to propose one of
+      prefix: what such a flag begins with
     """
     overrides = {}
-    queue = list(rest)
-    while queue:
-        flag = queue.pop(0)
-        if not flag.startswith("--config."):
+    for flag in joined(rest, prefix):
+        if not flag.startswith(prefix):
             given = flag.partition("=")[0].partition(".")[0]
-            hint = did_you_mean(given, [*flags, "--config."], "; did you mean {}?")
+            hint = did_you_mean(given, [*flags, prefix], "; did you mean {}?")
             parser.error(f"unknown argument {flag!r}{hint}")
-        name, equals, value = flag.removeprefix("--config.").partition("=")
+        name, equals, value = flag.removeprefix(prefix).partition("=")
         if not equals:
-            if not queue:
-                parser.error(f"{flag} wants a value: {flag}=VALUE")
-            value = queue.pop(0)
+            parser.error(f"{flag} wants a value: {flag}=VALUE")
         overrides[name] = value
     return overrides
+
+
+def joined(argv: list[str], prefix: str) -> list[str]:
+    """The arguments, with each ``--config.NAME VALUE`` as one, ``--config.NAME=VALUE``."""
+    found = []
+    for argument in argv:
+        if found and found[-1].startswith(prefix) and "=" not in found[-1]:
+            found[-1] += f"={argument}"
+        else:
+            found.append(argument)
+    return found
 
 
 @ends_quietly

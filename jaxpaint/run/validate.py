@@ -6,13 +6,14 @@ import jax
 
 from jaxpaint.parallel.mesh import gathered
 from jaxpaint.run.config import Experiment
+from jaxpaint.run.figures import figures
 from jaxpaint.run.fill import Filler, paste
 from jaxpaint.run.measure import evaluate, flat
 from jaxpaint.run.prepare import Job
 from jaxpaint.run.protocol import Pictures, frozen_masks
 from jaxpaint.train import State, System
 
-METRICS = ("l1", "psnr")
+METRICS = figures(("l1", "psnr"))
 BATCH = 4
 """Pictures at once on a device."""
 
@@ -47,11 +48,11 @@ class Validator:
             return paste(jobs, filled)
 
         batch = BATCH * self.filler.groups
-        figures = flat(evaluate(inpaint, self.pictures, self.masks, metrics=METRICS, batch=batch))
+        values = flat(evaluate(inpaint, self.pictures, self.masks, metrics=METRICS, batch=batch))
         if broken:
             warnings.warn(
                 f"validation: the results for {len(broken)} pictures (the first is number {min(broken)}) are not "
                 "finite and count as black: the weights are broken, or precision is too low",
                 stacklevel=2,
             )
-        return figures
+        return values

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpaint.ops.placement import whole
+from jaxpaint.ops.placement import mapped, whole
 from jaxpaint.train.state import State
 from jaxpaint.train.system import Network, Player
 from jaxpaint.types import Batch, InputError, PyTree
@@ -114,6 +114,10 @@ def play(players: Sequence[Player], *, averaged: Sequence[str] = (), ema: float 
         return grads, extra, jax.tree.map(jnp.mean, terms)
 
     def update(state: State, batch: Batch, *, axis: str | None = None):
+        with mapped(axis):
+            return moves(state, batch, axis)
+
+    def moves(state: State, batch: Batch, axis: str | None):
         before = state
         rng = jax.random.fold_in(state.rng, state.step)
         if axis is not None:

@@ -14,10 +14,13 @@ class Network(NamedTuple):
 
     module: to be borrowed, too: ``system.networks["generator"].module``
     inputs: batch -> the positional arguments of the module's call
+    published: the name of the published weights that a run starts with, of `jaxpaint.io.pretrained.FILES`; None keeps
+        what `init` drew. A checkpoint holds them, so whoever has one needs no file
     """
 
     module: nn.Module
     inputs: Callable[[Batch], tuple]
+    published: str | None = None
 
 
 class System(NamedTuple):
@@ -30,12 +33,14 @@ class System(NamedTuple):
     inpaint: ``(weights, batch, rng) -> images``, b h w 3 in [-1, 1]: any height and width from 32 up,
              known pixels bit for bit as given (`jaxpaint.ops.pixels.composite` comes last).
     networks: by name, what `init` makes variables for
+    notes:   sentences that every report about this system repeats: what a reader of its figures has to know
     """
 
     init: Callable
     update: Callable
     inpaint: Callable
     networks: Mapping[str, Network]
+    notes: tuple[str, ...] = ()
 
 
 class Player(NamedTuple):

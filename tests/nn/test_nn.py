@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxpaint.nn import GatedConv, GatedUpConv, SpectralConv
+from jaxpaint.nn import GatedConv, GatedUpConv, SpectralConv, UpConv
 from jaxpaint.nn.spectral import _l2
+from jaxpaint.parallel.layout import Layout
+from jaxpaint.parallel.mesh import make_mesh, replicated, split
 
 KEY = jax.random.key(0)
 
@@ -89,3 +91,82 @@ def test_gradients_flow_through_the_norm():
 def test_a_vector_of_zeros_has_a_gradient():
     """The root of a sum of squares has none at zero."""
     assert jnp.isfinite(jax.grad(lambda x: _l2(x).sum())(jnp.zeros(3))).all()
+
+
+def transposed_by_hand(x, kernel, bias):
+    """What `convolve_transposed` says that an entry of the kernel does, one at a time."""
+    b, h, w, _ = x.shape
+    y = np.zeros((b, 2 * h + 2, 2 * w + 2, kernel.shape[-1]))  # a row and column more on each side
+    for row in range(h):
+        for column in range(w):
+            for i in range(4):
+                for j in range(4):
+                    y[:, 2 * row + i, 2 * column + j] += x[:, row, column] @ kernel[i, j]
+    return y[:, 1:-1, 1:-1] + bias
+
+
+def test_up_convolution():
+    layer = UpConv(5)
+    x = jax.random.normal(KEY, (2, 3, 4, 2))
+    variables = layer.init(KEY, x)
+    variables["params"]["bias"] = jnp.arange(5.0)
+    params = jax.tree.map(np.asarray, variables["params"])
+    assert params["kernel"].shape == (4, 4, 2, 5)
+    y = layer.apply(variables, x)
+    assert y.shape == (2, 6, 8, 5)
+    np.testing.assert_allclose(y, transposed_by_hand(np.asarray(x), **params), atol=1e-6)
+    bare = UpConv(5, use_bias=False, dtype=jnp.bfloat16)
+    assert list(bare.init(KEY, x)["params"]) == ["kernel"]
+    half = bare.apply({"params": {"kernel": params["kernel"]}}, x)
+    assert half.dtype == jnp.bfloat16
+    # Numbers of 8 bits and up to 1.5, of which 8 are multiplied and added.
+    np.testing.assert_allclose(np.float32(half), y - params["bias"], atol=8 * 1.5 * 2**-8)
+
+
+def test_up_convolution_is_that_of_torch():
+    torch = pytest.importorskip("torch")
+    x, kernel, bias = (np.array(jax.random.normal(KEY, shape)) for shape in ((2, 5, 1, 3), (4, 4, 3, 6), (6,)))
+    y = UpConv(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    theirs = torch.nn.functional.conv_transpose2d(
+        torch.from_numpy(x.transpose(0, 3, 1, 2).copy()),
+        torch.from_numpy(kernel.transpose(2, 3, 0, 1).copy()),
+        torch.from_numpy(bias),
+        stride=2,
+        padding=1,
+    )
+    np.testing.assert_allclose(y, theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+def test_gradients_of_the_up_convolution():
+    """Against those of JAX's own, whose kernel counts backwards."""
+    x, kernel = jax.random.normal(KEY, (2, 3, 4, 2)), jax.random.normal(KEY, (4, 4, 2, 5))
+
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_transpose(x, kernel[::-1, ::-1], (2, 2), "SAME", dimension_numbers=numbers)
+
+    def ours(x, kernel):
+        return UpConv(5, use_bias=False).apply({"params": {"kernel": kernel}}, x)
+
+    found, expected = (jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), (0, 1))(x, kernel) for f in (ours, plain))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_up_convolution_over_a_divided_height():
+    x, kernel = jax.random.normal(KEY, (2, 8, 4, 3)), jax.random.normal(KEY, (4, 4, 3, 5))
+    mesh = make_mesh(Layout(data=2, spatial=4))
+
+    def run(x, kernel):
+        y = UpConv(5, use_bias=False).apply({"params": {"kernel": kernel}}, x)
+        return jnp.sum(jnp.sin(y)), y
+
+    expected = jax.grad(run, (0, 1), has_aux=True)(x, kernel)
+    shardings = (split(mesh, x.shape), replicated(mesh))
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(jax.grad(run, (0, 1), has_aux=True), in_shardings=shardings).lower(x, kernel).compile()
+    assert "collective-permute" in compiled.as_text()  # rows of neighbours travel
+    assert "all-gather" not in compiled.as_text()  # pictures do not
+    found = compiled(*jax.device_put((x, kernel), shardings))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-5)

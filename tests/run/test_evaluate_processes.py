@@ -1,6 +1,7 @@
 """Evaluation and validation by two real processes of two devices each: the same bytes as by one process."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -15,6 +16,9 @@ import pytest
 from PIL import Image
 
 from jaxpaint.io.weights import save_weights
+from jaxpaint.metrics.kernel import kid
+from jaxpaint.metrics.networks import NETWORK_METRICS, Look, Recipe
+from jaxpaint.metrics.separability import p_ids
 from jaxpaint.ops.pixels import composite
 from jaxpaint.parallel import gather
 from jaxpaint.parallel.layout import Layout
@@ -38,6 +42,7 @@ from jaxpaint.run import evaluate
 from tests.run import test_evaluate_processes as ours
 
 folder, *arguments = sys.argv[1:]
+ours.NETWORK_METRICS.update(ours.TINY)
 status = evaluate.main([*arguments, "--out", folder + "/two"])
 print("STATUS", status, jax.process_count(), jax.local_device_count())
 print("FIGURES", json.dumps(ours.validated(folder)))
@@ -47,8 +52,27 @@ print("STATUS", status)
 
 
 def command(folder) -> list[str]:
-    shared = ["--data", f"{folder}/pictures", "--size", "64", "--batch", "2", "--metrics", "l1,psnr"]
-    return [*shared, "--checkpoint", f"{folder}/weights", "--masks", f"{folder}/masks"]
+    shared = ["--data", f"{folder}/pictures", "--size", "64", "--batch", "2", "--checkpoint", f"{folder}/weights"]
+    metrics = f"l1,psnr,lpips.alex,{','.join(TINY)}"
+    return [*shared, "--masks", f"{folder}/masks", "--metrics", metrics, "--features", "random"]
+
+
+def tiny_extractor():
+    """In the place of a network of 24 M parameters: a picture's features are the mean colours of its quarters."""
+
+    def features(pictures):
+        quarters = [picture.reshape(2, 32, 2, 32, 3).mean((1, 3)).ravel() / 255 for picture in pictures]
+        return np.float32(quarters).reshape(-1, 12)
+
+    return lambda predictions, targets, masks: {"prediction": features(predictions), "target": features(targets)}
+
+
+LOOK = Look((), tiny_extractor)
+TINY = {
+    "kid.tiny": Recipe("distance of colours", LOOK, functools.partial(kid, subset_size=None)),
+    "p_ids.tiny": Recipe("a plane between colours", LOOK, p_ids),
+}
+"""Metrics of the whole set: their states are arrays, of 3 and of 2 pictures."""
 
 
 def validated(folder) -> dict[str, float]:
@@ -104,7 +128,9 @@ def start(folder, process: int, port: int) -> subprocess.Popen:
     return subprocess.Popen(run, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_write_the_bytes_of_one(folder):
+def test_two_processes_write_the_bytes_of_one(folder, monkeypatch):
+    for name, recipe in TINY.items():
+        monkeypatch.setitem(NETWORK_METRICS, name, recipe)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -130,6 +156,9 @@ def test_two_processes_write_the_bytes_of_one(folder):
         assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes(), name
     report = json.loads((folder / "one/metrics.json").read_text())
     assert report["results"]["l1"]["hole"]["n"] == 5 and report["results"]["l1"]["hole"]["value"] > 0.01
+    lpips, kernel, plane = (report["results"][f"{name}[random features]"]["whole"] for name in ("lpips.alex", *TINY))
+    assert lpips["n"] == kernel["n"] == plane["n"] == 5
+    assert lpips["value"] > 1e-4 and abs(kernel["value"]) > 1e-4 and "N = 5 is not above" in plane["flag"]
     assert not (folder / "bad_two").exists()
 
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 from flax import linen as nn
 
+from jaxpaint.nn import BatchNorm
 from jaxpaint.train import Network, Optim, Player, begin, compute_dtype, optimiser, optimisers, play
 from jaxpaint.train.optim import learning_rate
 from jaxpaint.types import InputError
@@ -90,6 +91,30 @@ def test_pmap_keeps_counters_and_averages_the_rest():
     assert slopes(many) == pytest.approx(slopes(one), rel=1e-6)
     for name, value in expected.items():
         assert float(metrics[name]) == pytest.approx(float(value), rel=1e-6), name
+
+
+def test_batch_norm_under_pmap_is_that_of_all_devices():
+    """In a loss and in a forward pass: the update that one device makes of the whole batch."""
+    layer = BatchNorm(use_running_average=False)
+
+    def forward(params, state, batch, rng):
+        return layer.apply({"params": params, **state.extra["first"]}, batch["x"], mutable=["batch_stats"])
+
+    def loss(params, state, batch, rng, made):
+        y, changed = made["first"]
+        again, _ = layer.apply({"params": params, **state.extra["first"]}, y, mutable=["batch_stats"])
+        return jnp.mean((again - batch["x"]) ** 2), ({"first": changed}, {})
+
+    players = (Player("first", loss, optax.sgd(0.25), forward=forward),)
+    x = jax.random.normal(KEY, (16, 3)) + jnp.arange(16.0)[:, None]
+    state = begin({"first": Network(layer, lambda b: (b["x"],))}, players)(KEY, {"x": x})
+    step = functools.partial(play(players), axis="i")
+    parts = {"x": x.reshape(8, 2, 3)}
+    many, metrics = jax.pmap(step, axis_name="i", in_axes=(None, 0), out_axes=None)(state, parts)
+    one, expected = jax.jit(play(players))(state, {"x": x})
+    assert float(expected["first/grad_norm"]) > 0.1
+    for found, wanted in ((many.params, one.params), (many.extra, one.extra), (metrics, expected)):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), found, wanted)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
