@@ -51,7 +51,7 @@ def get_config(variant: str = "image2feature") -> Experiment:
             lr_scale={f"{stage}_discriminator": 0.1},
         ),
         data=Data(source="folder", path="data/bsds500/train", size=(96, 96), fit="shorter", flip=True),
-        masks=Masks(family="box", options={"side": (0.25, 0.5)}),
+        masks=Masks(family="box", options={"side": [0.25, 0.5]}),
         train=Train(steps=steps, batch=8, log_every=50, sample_every=200, checkpoint_every=200),
         validation=Validation(every=200, data="data/bsds500/val", count=32, mask_set="box"),
     )

@@ -21,7 +21,7 @@ from jaxpaint.systems.contextual import Config
 from jaxpaint.train import Optim
 from jaxpaint.types import InputError
 
-STAGES = {
+VARIANTS = {
     "image2feature": ("image2feature", 256, 2e-3, {"image2feature_discriminator": 0.1}),
     "feature2image": ("feature2image", 256, 2e-4, {}),
     "feature2image_512": ("feature2image", 512, 2e-4, {}),
@@ -30,14 +30,14 @@ STAGES = {
 
 
 def get_config(variant: str = "image2feature") -> Experiment:
-    if variant not in STAGES:
-        raise InputError(f"there is no variant {variant!r} of this config: there are {', '.join(STAGES)}")
-    stage, side, rate, scales = STAGES[variant]
+    if variant not in VARIANTS:
+        raise InputError(f"there is no variant {variant!r} of this config: there are {', '.join(VARIANTS)}")
+    stage, side, rate, scales = VARIANTS[variant]
     return Experiment(
         system="contextual",
         model=Config(stage=stage),
         optim=Optim(lr=rate, b1=0.5, lr_scale=scales),
         data=Data(source="tfds", path="imagenet2012", size=(side, side), fit="shorter", flip=True),
-        masks=Masks(family="box", options={"side": (0.125, 0.5)}),
+        masks=Masks(family="box", options={"side": [0.125, 0.5]}),
         train=Train(steps=200_000, batch=16, sample_every=2000, checkpoint_every=2000),
     )

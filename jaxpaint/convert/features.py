@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxpaint.convert.table import Path, assign
+from jaxpaint.convert.table import Path, assign, flatten, place
 from jaxpaint.io import pretrained
 from jaxpaint.types import InputError, PyTree, did_you_mean
 
@@ -56,12 +56,13 @@ LPIPS_WIDTHS: Mapping[str, tuple[int, ...]] = {
 _LINEAR = Names({"linear": "network"}, "linear.")
 
 
-def load(name: str, network: nn.Module) -> dict[str, PyTree]:
+def load(name: str, network: nn.Module, *, part: bool = False) -> dict[str, PyTree]:
     """The published weights of a network, from the folder of weights.
 
     Args:
       name: a key of `NAMES`
       network: the module that they are for
+      part: it may be the first layers alone; then the file's layers after its last one are not looked at
 
     Returns:
       variables for ``network.apply``, float32 NumPy arrays
@@ -69,14 +70,17 @@ def load(name: str, network: nn.Module) -> dict[str, PyTree]:
     Raises:
       InputError: if the file is missing, is not the published one, or does not fit the network in every tensor.
     """
-    return to_variables(name, pretrained.read(_known(name, NAMES)), network)
+    return to_variables(name, pretrained.read(_known(name, NAMES)), network, part=part)
 
 
-def to_variables(name: str, state: Mapping[str, np.ndarray], network: nn.Module) -> dict[str, PyTree]:
+def to_variables(
+    name: str, state: Mapping[str, np.ndarray], network: nn.Module, *, part: bool = False
+) -> dict[str, PyTree]:
     """Tensors by published name -> variables of the network; see `load`."""
     picture = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
     template = jax.eval_shape(network.init, jax.random.key(0), picture)
-    return _assign(name, NAMES[_known(name, NAMES)], state, template)
+    names = NAMES[_known(name, NAMES)]
+    return _assign(name, names, _first_layers(names, state, template) if part else state, template)
 
 
 def load_linear(name: str) -> tuple[np.ndarray, ...]:
@@ -104,6 +108,17 @@ def to_linear(name: str, state: Mapping[str, np.ndarray]) -> tuple[np.ndarray, .
 def _assign(name: str, names: Names, state: Mapping[str, np.ndarray], template: PyTree) -> dict[str, PyTree]:
     canonical = {names.prefix + key: array for key, array in state.items()}
     return assign(name, names, canonical, {"network": template})["network"]
+
+
+def _first_layers(names: Names, state: Mapping[str, np.ndarray], template: PyTree) -> Mapping[str, np.ndarray]:
+    """The tensors up to the last layer of which the template has anything, in the order of the file."""
+    slots, keys = flatten({"network": template}), list(state)
+    taken = [key for key in keys if place(names.prefix + key, names, slots)]
+    if not taken:
+        return state
+    last = taken[-1].rpartition(".")[0]
+    end = max(number for number, key in enumerate(keys) if key.rpartition(".")[0] == last)
+    return {key: state[key] for key in keys[: end + 1]}
 
 
 def _known(name: str, table: Mapping) -> str:

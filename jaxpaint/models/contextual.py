@@ -189,4 +189,4 @@ def without_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _norm(name: str, dtype: jnp.dtype, train: bool) -> nn.Module:
-    return BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    return BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-3, dtype=dtype, name=name)

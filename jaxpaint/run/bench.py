@@ -134,7 +134,7 @@ def bench(
     mesh = make_mesh(experiment.mesh)
     dtype = compute_dtype(experiment.train.precision)
     system = SYSTEMS[experiment.system].build(experiment.model, experiment.optim, dtype)
-    about = circumstances(experiment, mesh)
+    about = {**circumstances(experiment, mesh), "notes": list(system.notes)}
     if memory:
         experiment, source = in_memory(experiment)
     else:
@@ -144,6 +144,8 @@ def bench(
         f"{experiment.system}, {about['batch']} pictures of {about['size'][0]}x{about['size'][1]} an update, {dtype}, "
         f"on {mesh.size} {about['device']} ({about['mesh']}, {experiment.mesh.mode}); {source.name}"
     )
+    for note in system.notes:
+        say(f"note: {note}")
     training, state = _training(experiment, system, source, mesh, steps, repeats, warmup, say)
     say(training_lines(training))
     figures = {"about": about, "training": training}

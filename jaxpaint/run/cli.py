@@ -6,6 +6,7 @@ import sys
 
 from jaxpaint import __version__
 from jaxpaint.run.console import ends_quietly
+from jaxpaint.run.train import config_overrides, joined
 from jaxpaint.types import InputError
 
 PASSED_ON = {
@@ -15,6 +16,9 @@ PASSED_ON = {
 }
 """Commands with a parser of their own: ``jaxpaint train`` is ``train.py``."""
 
+MODEL = "--model."
+"""What the flags begin with that set fields of a checkpoint's model, for the commands that have `options`."""
+
 
 @ends_quietly
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if argv and argv[0] in PASSED_ON:
             return _pass_on(argv[0], argv[1:])
-        arguments = _parser().parse_args(argv)
+        parser = _parser()
+        arguments, rest = parser.parse_known_args(joined(argv, MODEL))
+        if "options" in arguments:
+            arguments.options = config_overrides(parser, rest, [], MODEL)
+        elif rest:
+            parser.error(f"unknown arguments: {' '.join(rest)}")
         return arguments.run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -31,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from jaxpaint.run import inpaint
+    from jaxpaint.run import inpaint, stylize
 
     parser = argparse.ArgumentParser(prog="jaxpaint", description="Deep image and video inpainting in JAX.")
     parser.add_argument("--version", action="version", version=f"jaxpaint {__version__}")
@@ -40,7 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     about = "fill the holes of a picture or of a folder of pictures"
     one = commands.add_parser("inpaint", help=about, description=about)
     inpaint.add_arguments(one)
-    one.set_defaults(run=inpaint.main)
+    one.set_defaults(run=inpaint.main, options={})
+
+    about = "paint a picture in the style of another one"
+    one = commands.add_parser("stylize", help=about, description=about)
+    stylize.add_arguments(one)
+    one.set_defaults(run=stylize.main, options={})
 
     about = "turn a published file into a checkpoint (without torch)"
     one = commands.add_parser("convert", help=about, description=about)

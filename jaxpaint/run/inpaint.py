@@ -30,6 +30,8 @@ EPILOG = """formats: auto keeps the format where it is lossless (PNG, WebP, BMP)
 known pixels come back bit for bit. jpeg, or keep for a JPEG, encodes the picture anew, with the original's
 quality tables: known pixels change by what JPEG changes. EXIF, colour profile, alpha and 16-bit grey are kept.
 
+--model.FIELD=VALUE sets a field of the system's config that the weights do not depend on (see its page).
+
 a program is compiled for each size of batch and kept for the next call, below ~/.cache/jaxpaint;
 JAX_COMPILATION_CACHE_DIR=DIR keeps it elsewhere, JAX_ENABLE_COMPILATION_CACHE=false does not keep it.
 
@@ -106,13 +108,15 @@ def main(arguments: argparse.Namespace) -> int:
     use_cache()
     with plain(arguments.verbose):
         try:
-            how = {"precision": arguments.precision, "spatial": arguments.spatial}
+            how = {"precision": arguments.precision, "spatial": arguments.spatial, "options": arguments.options}
             if arguments.published:
                 inpainter = Inpainter.from_published(*arguments.published, **how)
             else:
                 inpainter = Inpainter.load(arguments.checkpoint, arguments.step, **how)
         except CheckpointError as error:  # the machine's fault: as little to be done about it here
             raise InputError(str(error)) from error
+        for note in inpainter.notes:
+            print(f"note: {note}", file=sys.stderr)
         started, failed = time.perf_counter(), 0
         quiet = len(items) == 1 or not sys.stderr.isatty()
         shown = track(stream(inpainter, items, arguments), "", len(items), console=Console(stderr=True), disable=quiet)

@@ -244,7 +244,8 @@ class Inpainter:
             if not filled.finite:
                 raise InputError(
                     f"the network's result for the picture at position {jobs[filled.number].position} is not finite: "
-                    "the weights are broken, or precision is too low (try float32)"
+                    "the weights are broken, precision is too low (try float32), or next to nothing of it is known "
+                    "(some systems look for whole patches outside the hole)"
                 )
             yield filled
 

@@ -5,13 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxpaint.data import open_source, stream
 from jaxpaint.io.checkpoint import FOLDER, Checkpoints
-from jaxpaint.io.warm_start import warm_start
-from jaxpaint.io.weights import restore_weights
-from jaxpaint.parallel.compile import Program
 from jaxpaint.parallel.mesh import check_batch, make_mesh, share
 from jaxpaint.run import report
 from jaxpaint.run.compiles import Compiles
@@ -21,6 +17,7 @@ from jaxpaint.run.log import Log
 from jaxpaint.run.progress import Window, duration, figures
 from jaxpaint.run.samples import Samples
 from jaxpaint.run.signals import StopSignal
+from jaxpaint.run.start import published_weights, start
 from jaxpaint.run.step import compile_training
 from jaxpaint.run.turn import read, turn
 from jaxpaint.run.validate import Validator
@@ -71,12 +68,16 @@ def train(
     best = experiment.validation.best if experiment.validation.every else ""
     with Compiles(say) as compiles, Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
         _check_workdir(experiment, checkpoints, resume)
+        # Before anything is compiled: a file may be missing. A run that resumes needs none.
+        published = published_weights(system) if checkpoints.latest() is None else {}
         program = compile_training(experiment, system, source, mesh)
         say(f"{experiment.system}: {page.title}")
+        for note in system.notes:
+            say(f"note: {note}")
         say(report.parameter_table(program.abstract.params))
         say(report.cost_lines(program, mesh))
 
-        state, first = _start(experiment, program, checkpoints, init_from, say)
+        state, first = start(program, checkpoints, settings.seed, published, init_from, say)
         _check_dispatch(experiment, first)
         batches = stream(
             experiment.data,
@@ -186,31 +187,6 @@ def _check_workdir(experiment: Experiment, checkpoints: Checkpoints, resume: boo
                 f"the workdir's checkpoint is of another system: its {part} is {was!r}, the config's is {now!r}. "
                 "Choose another --workdir; --init-from takes over the weights that fit"
             )
-
-
-def _start(
-    experiment: Experiment,
-    program: Program,
-    checkpoints: Checkpoints,
-    init_from: str | None,
-    say: Callable[[str], None],
-) -> tuple[State, int]:
-    """The first state and its step: resumed, warm-started, or new."""
-    restored = checkpoints.restore(program.abstract.items())
-    if restored is not None:
-        say(f"resumed from step {restored.step:,} in {checkpoints.directory}")
-        if init_from:
-            say(f"--init-from {init_from} is not used: the run resumes")
-        return State.from_items(restored.items), restored.step
-    state = program.begin(jax.random.key(experiment.train.seed))
-    if init_from:
-        loaded = restore_weights(init_from)
-        params, matched = warm_start({"params": state.params, "extra": state.extra}, loaded.weights)
-        say(f"--init-from {init_from} (step {loaded.step:,}):\n{matched}")
-        # The averaged weights start where the weights start.
-        ema = {name: jax.tree.map(jnp.copy, params["params"][name]) for name in state.ema}
-        state = state.replace(params=params["params"], extra=params["extra"], ema=ema)
-    return state, 0
 
 
 def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int, log: Log, say: Callable) -> None:

@@ -29,7 +29,7 @@ from flax import linen as nn
 
 from jaxpaint.losses.adversarial import non_saturating_discriminator, non_saturating_generator
 from jaxpaint.losses.perceptual import perceptual
-from jaxpaint.losses.reconstruction import hole_and_known_by_area, l1
+from jaxpaint.losses.reconstruction import l1
 from jaxpaint.models.contextual import (
     CELL,
     FEATURES,
@@ -145,9 +145,9 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         difference = features(state.params, picture) - features(state.params, batch["image"])
         score_ = score("image2feature_discriminator", state.params["image2feature_discriminator"], given, picture)
         terms = {
-            "perceptual": jnp.sum(weight * jnp.abs(difference)) / (jnp.maximum(jnp.sum(weight), 1) * FEATURES),
+            "perceptual": _mean(jnp.abs(difference), weight),
             "adversarial": non_saturating_generator(score_),
-            "l1": hole_and_known_by_area(picture, batch["image"], batch["mask"])[0],
+            "l1": _mean(jnp.abs(picture - batch["image"]), batch["mask"]),
         }
         return _weighed(config, terms), ({"image2feature": changed}, terms)
 
@@ -305,6 +305,12 @@ def _weighed(config: Config, terms: dict[str, jax.Array]) -> jax.Array:
         + config.adversarial_weight * terms["adversarial"]
         + config.pixel_weight * terms["l1"]
     )
+
+
+def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    """The mean over pictures of each one's weighted mean: b h w c, b h w 1 to a scalar. No weight gives 0."""
+    totals = jnp.sum(values * weight, axis=(1, 2, 3)) / values.shape[-1]
+    return jnp.mean(totals / jnp.maximum(jnp.sum(weight, axis=(1, 2, 3)), 1))
 
 
 def _chosen(key: jax.Array, positions: jax.Array, share: float) -> jax.Array:

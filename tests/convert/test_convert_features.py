@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxpaint.convert import CONVERSIONS
 from jaxpaint.convert.features import LPIPS_WIDTHS, load, load_linear, to_linear, to_variables
@@ -10,16 +11,18 @@ from jaxpaint.io import pretrained
 from jaxpaint.models.alexnet import AlexNet
 from jaxpaint.models.inception import InceptionV3
 from jaxpaint.models.squeezenet import SqueezeNet
+from jaxpaint.nn import Conv
 from jaxpaint.types import InputError
 
 LAYERS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
 
 
 def alexnet() -> dict[str, np.ndarray]:
-    """A file's tensors as published, the classifier's narrower."""
+    """A file's tensors as published, in their order, the classifier's narrower."""
     rng = np.random.default_rng(0)
-    shapes = {f"features.{n}.weight": (o, i, k, k) for n, (o, i, k) in LAYERS.items()}
-    shapes |= {f"features.{n}.bias": (o,) for n, (o, _, _) in LAYERS.items()}
+    shapes = {}
+    for n, (o, i, k) in LAYERS.items():
+        shapes |= {f"features.{n}.weight": (o, i, k, k), f"features.{n}.bias": (o,)}
     shapes["classifier.1.weight"] = (4, 4)
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -53,6 +56,39 @@ def test_all_that_does_not_fit_is_one_error():
         to_variables("squeezenet1_1", {"lin0.model.1.weight": np.zeros((1, 4, 1, 1), np.float32)}, SqueezeNet())
     with pytest.raises(InputError, match=r"'vgg18'.*did you mean"):
         load("vgg18", AlexNet())
+
+
+class FirstTwo(nn.Module):
+    """AlexNet up to its second convolution."""
+
+    biases: bool = True
+
+    @nn.compact
+    def __call__(self, image):
+        x = Conv(64, 11, stride=4, padding=2, name="0")(image)
+        return Conv(192, 5, use_bias=self.biases, name="3")(x)
+
+
+def test_the_first_layers_alone():
+    """What comes after them in the file is not looked at; what belongs to them, or lies between, is."""
+    state = alexnet()
+    with pytest.raises(InputError, match="6 no place for"):
+        to_variables("alexnet", state, FirstTwo())
+    found = to_variables("alexnet", state, FirstTwo(), part=True)["params"]
+    whole = to_variables("alexnet", state, AlexNet(), part=True)["params"]
+    assert (sorted(found), sorted(whole)) == (["0", "3"], sorted(map(str, LAYERS)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, {name: whole[name] for name in found}))
+
+    with pytest.raises(InputError, match=r"1 no place for[^\n]*\n[^\n]*\n  features\.3\.bias"):
+        to_variables("alexnet", state, FirstTwo(biases=False), part=True)
+    between = {"features.0.weight": None, "features.1.weight": state["features.0.weight"]} | state
+    with pytest.raises(InputError, match=r"1 no place for[^\n]*\n[^\n]*\n  features\.1\.weight"):
+        to_variables("alexnet", between, FirstTwo(), part=True)
+    del state["features.3.bias"]
+    with pytest.raises(InputError, match=r"1 no tensor for[^\n]*\n[^\n]*\n  network/params/3/bias"):
+        to_variables("alexnet", state, FirstTwo(), part=True)
+    with pytest.raises(InputError, match="none of the 1 tensors belongs to alexnet"):
+        to_variables("alexnet", {"features.13.weight": np.zeros((1, 1, 1, 1), np.float32)}, FirstTwo(), part=True)
 
 
 def inception() -> dict[str, np.ndarray]:

@@ -62,6 +62,8 @@ def test_the_figures_add_up(experiment):
     assert report["inpainting"]["pictures"] == 24 and report["inpainting"]["programs"] == 1
     assert about["device"] == "cpu" and about["devices"] == 1 and about["source"] == "arrays in memory"
     assert about["versions"]["jax"] == jax.__version__ and about["batch"] == 4
+    assert about["notes"] == ["a toy paints nothing worth a figure"]
+    assert lines.count(f"note: {about['notes'][0]}") == 1
     text = "\n".join(lines)
     assert f"{figures['images_per_second']:.1f} img/s a device" in text and "inpainting:" in text
     json.dumps(report)

@@ -32,7 +32,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.splitlines()[-1] == "[]"
-    for command in ("inpaint", "convert", "systems", "train", "evaluate"):
+    for command in ("inpaint", "stylize", "convert", "systems", "train", "evaluate"):
         assert f"\n    {command} " in result.stdout
 
 

@@ -8,10 +8,12 @@ import pytest
 
 from jaxpaint.run.config import Experiment, convert, from_dict, load, replace, to_dict
 from jaxpaint.run.train import main, parse
+from jaxpaint.systems import SYSTEMS
 from jaxpaint.systems.deepfillv2 import Config
 from jaxpaint.types import InputError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+DEEPFILL = CONFIGS[0].with_name("deepfillv2_bsds500.py")
 
 
 def experiment() -> Experiment:
@@ -28,8 +30,20 @@ def test_every_config_loads_and_survives_json(path):
     assert from_dict(json.loads(json.dumps(to_dict(loaded)))) == loaded
 
 
+@pytest.mark.parametrize("name", ["contextual_bsds500", "contextual_coco", "contextual_imagenet"])
+def test_variants_of_a_config(name):
+    path = DEEPFILL.with_name(f"{name}.py")
+    stages = [load(f"{path}:{variant}", {}) for variant in ("image2feature", "feature2image")]
+    assert [stage.model.stage for stage in stages] == ["image2feature", "feature2image"]
+    for loaded in stages:
+        assert from_dict(json.loads(json.dumps(to_dict(loaded)))) == loaded
+        SYSTEMS["contextual"].build(loaded.model, loaded.optim)
+    with pytest.raises(InputError, match="there is no variant 'both'"):
+        load(f"{path}:both", {})
+
+
 def test_overrides():
-    path = str(CONFIGS[0])
+    path = str(DEEPFILL)
     changed = load(
         path,
         {
@@ -119,7 +133,7 @@ def test_the_command_line():
 
 
 def test_bad_input_exits_2_without_a_traceback(capsys):
-    path = str(CONFIGS[0])
+    path = str(DEEPFILL)
     assert main([f"--config={path}", "--config.optim.lrr=1"]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: --config.optim.lrr: Optim has no field 'lrr'; did you mean")

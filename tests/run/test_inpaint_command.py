@@ -1,12 +1,14 @@
 """``jaxpaint inpaint``: files and folders, there and back, and what it refuses."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxpaint.io.weights import save_weights
 from jaxpaint.ops.pixels import composite
 from jaxpaint.run.cli import main
 from jaxpaint.run.inpainter import Inpainter
@@ -17,16 +19,18 @@ from jaxpaint.types import InputError
 
 @dataclasses.dataclass
 class GreyConfig:
-    """Nothing to set."""
+    shade: float = 0.5
+    noted: bool = False
 
 
 def build_grey(config, optim=None, dtype=jnp.float32):
     """A system that fills a hole with one colour."""
 
     def inpaint(weights, batch, rng):
-        return composite(jnp.full_like(batch["image"], 0.5), batch["image"], batch["mask"])
+        return composite(jnp.full_like(batch["image"], config.shade), batch["image"], batch["mask"])
 
-    return System(init=None, update=None, inpaint=inpaint, networks={})
+    notes = ("it is only grey",) if config.noted else ()
+    return System(init=None, update=None, inpaint=inpaint, networks={}, notes=notes)
 
 
 FILL = 191  # round((0.5 + 1) * 127.5)
@@ -252,3 +256,51 @@ def test_nothing_is_started_where_it_would_go_wrong(command, folder):
     assert "b.jpg" in refused(source, "--mask", masks, "--out", folder / "y", "--format", "keep")
     (folder / "nothing").mkdir()
     assert "holds no picture" in refused(folder / "nothing", "--mask", masks, "--out", folder / "y")
+
+
+@pytest.fixture
+def grey(monkeypatch, tmp_path):
+    """A checkpoint of the system whose notes are to be repeated."""
+    monkeypatch.setitem(SYSTEMS, "grey", Page("A colour", GreyConfig, build_grey, GreyConfig(), watch=""))
+    weights = {"params": {"net": {"x": np.zeros(1, np.float32)}}}
+    save_weights(tmp_path / "grey", weights, {"system": "grey", "model": {"noted": True}})
+    return tmp_path / "grey"
+
+
+def test_fields_of_the_model_are_set_and_notes_repeated(grey, folder, capsys):
+    """`noted` says something about the weights: it stays true."""
+    arguments = [folder / "in", "--mask", folder / "masks", "--checkpoint", grey, "--out", folder / "out"]
+    flags = ["--model.shade", "-0.5", "--model.noted=False"]
+    assert main(["inpaint", *flags, *map(str, arguments)]) == 0
+    out, err = capsys.readouterr()
+    assert err == "note: it is only grey\n"
+    assert "4 of 4 pictures" in out
+    hole = pixels(folder / "masks/a.png")[..., 0] > 127
+    assert (pixels(folder / "out/a.png")[hole] == 64).all()  # round((-0.5 + 1) * 127.5)
+    for flag, message in [
+        ("--model.shad=0.1", "error: --model.shad: GreyConfig has no field 'shad'; did you mean --model.shade?"),
+        ("--model.shade=dark", "error: --model.shade: expected float, got 'dark'"),
+    ]:
+        assert main(["inpaint", *map(str, arguments), "--overwrite", flag]) == 2
+        assert message in capsys.readouterr().err
+    for flags, message in [
+        (["--shade=0.1"], "unknown argument '--shade=0.1'"),
+        (["--model.shade"], "--model.shade wants a value: --model.shade=VALUE"),
+    ]:
+        with pytest.raises(SystemExit):
+            main(["inpaint", *map(str, arguments), *flags])
+        assert message in capsys.readouterr().err
+
+
+def test_an_evaluation_says_what_was_set(grey, tmp_path, capsys):
+    arguments = ["--checkpoint", str(grey), "--data", "demo", "--size", "32", "--limit", "1", "--mask-set", "centre"]
+    assert main(["evaluate", *arguments, "--metrics", "l1", "--model.shade=0.25"]) == 0
+    (result,) = (tmp_path / "evaluations" / "grey").iterdir()
+    assert result.name.startswith("grey-0-shade=0.25_demo")
+    subject = json.loads((result / "metrics.json").read_text())["protocol"]["subject"]
+    assert subject["config"] == {"shade": 0.25, "noted": True}
+    assert subject["changed"] == {"shade": 0.25}
+    assert subject["notes"] == ["it is only grey"]
+    capsys.readouterr()
+    assert main(["evaluate", "--baseline", "mean", *arguments[2:], "--model.shade=1"]) == 2
+    assert "--model.shade sets a field of a model, and a baseline has none" in capsys.readouterr().err

@@ -13,6 +13,8 @@ from jaxpaint.run.config import Experiment, Train
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Network, Optim, Page, Player, System, begin, optimisers, play
 
+NOTE = "a toy paints nothing worth a figure"
+
 
 @dataclasses.dataclass
 class Config:
@@ -44,7 +46,7 @@ def build(config, optim=None, dtype=jnp.float32):
         return composite(fill(weights.params["net"], batch), batch["image"], batch["mask"])
 
     players = (Player("net", loss, optimisers(optim or Optim(), "net")["net"]),)
-    return System(begin({"net": net}, players), play(players), inpaint, {"net": net})
+    return System(begin({"net": net}, players), play(players), inpaint, {"net": net}, (NOTE,))
 
 
 SYSTEMS["toy"] = Page("a toy", Config, build, Config(), "net/l1")

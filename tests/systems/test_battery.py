@@ -263,7 +263,7 @@ def test_networks_run_as_nnx(name):
     """Every network gives the same numbers wrapped for Flax's newer interface."""
     batch = drawn({key: x[:1] for key, x in host_batch().items()})
     weights = first_state(name).weights
-    for network, (module, inputs) in built(name).networks.items():
+    for network, (module, inputs, _) in built(name).networks.items():
         arguments = inputs(batch)
         variables = weights.variables(network)
         expected, _ = jax.jit(module.apply, compiler_options=QUICK)(variables, *arguments)
@@ -275,7 +275,7 @@ def test_networks_run_as_nnx(name):
             if isinstance(variable, nnx.RngState):  # a key and a counter: not used by a forward pass
                 variable.set_value(KEY if variable.dtype == KEY.dtype else jnp.zeros((), variable.dtype))
                 continue
-            collection = "params" if isinstance(variable, nnx.Param) else type(variable).__name__
+            collection = nnx.variable_name_from_type(type(variable))
             variable.set_value(functools.reduce(lambda tree, key: tree[key], path, variables[collection]))
         nnx.update(blank, nnx.from_flat_state(filled))
         graph, state = nnx.split(blank)
