@@ -119,6 +119,17 @@ def ran(name: str, layout: str = "one", repeat: int = 0):
     return jax.tree.map(jnp.copy, state), history
 
 
+@functools.cache
+def stages(name: str) -> list[State]:
+    """The state before each step of `ran` on one device, and that after the last."""
+    program, state = fresh(name)
+    found = []
+    for number in range(STEPS):
+        found.append(jax.tree.map(jnp.copy, state))
+        state, _ = program.step(state, program.place(host_batch(number)))
+    return [*found, state]
+
+
 def leaves(tree) -> list[np.ndarray]:
     """Leaves as plain arrays: keys as the words that they hold."""
     return [
@@ -184,13 +195,39 @@ def test_state_is_donated(name):
     assert all(x.is_deleted() for x in jax.tree.leaves(state.params))
 
 
+layouts = pytest.mark.parametrize("layout", [key for key in LAYOUTS if key != "one"])
+
+
 @systems
-@pytest.mark.parametrize("layout", [key for key in LAYOUTS if key != "one"])
-def test_eight_devices_equal_one(name, layout):
-    """Losses and gradient norms of five steps, and the parameters after them. Sums are taken in another order: float32
-    rounding, 1e-7 relative, grows by what a step amplifies (about lr / eps = 4), so five steps stay well within 1e-4
-    of the losses, and the parameters within 1e-4 of what five steps can move them (lr each)."""
+@layouts
+def test_each_step_of_eight_devices_equals_one(name, layout):
+    """From the state that one device has before each of five steps: losses and gradient norms, and what the step makes
+    of the parameters. Sums are taken in another order: float32 rounding, 1e-7 relative, of sums whose terms are up to a
+    hundred times larger than they; where a ReLU or a pool is tied, rounding decides, for single elements. A parameter
+    moves by lr at most, and less smoothly the closer its gradient is to Adam's eps of 1e-3, where rounding of terms
+    of order 1 is 1e-3 of it."""
+    program, _ = fresh(name, layout)
+    shardings = jax.tree.map(lambda x: x.sharding, program.abstract)
+    _, history = ran(name)
+    states = stages(name)
+    for number in range(STEPS):
+        state = jax.device_put(jax.tree.map(jnp.copy, states[number]), shardings)
+        state, metrics = program.step(state, program.place(host_batch(number)))
+        for term, value in history[number].items():
+            np.testing.assert_allclose(metrics[term], value, rtol=1e-4, atol=1e-6, err_msg=f"{term}, step {number}")
+        for a, b in zip(leaves(states[number + 1].params), leaves(state.params), strict=True):
+            np.testing.assert_allclose(b, a, rtol=0, atol=5e-3 * OPTIM.lr, err_msg=f"step {number}")
+
+
+@systems
+@layouts
+def test_five_steps_of_eight_devices_equal_one(name, layout):
+    """Losses and gradient norms of five steps, and the parameters after them, each run by itself. Rounding grows by
+    what a step amplifies (about lr / eps = 4), so five steps stay well within 1e-4 of the losses, and the parameters
+    within 1e-4 of what five steps can move them (lr each)."""
     state, one = ran(name)
+    if any("batch_stats" in collections for collections in state.extra.values()):
+        pytest.skip("batch norm of eight examples' maps of a few cells multiplies rounding by a hundred a step")
     other, eight = ran(name, layout)
     for number, (a, b) in enumerate(zip(one, eight, strict=True)):
         for term in a:
