@@ -28,12 +28,14 @@ class Names(NamedTuple):
     prefix:     what is put before a published name to make it canonical
     ignore:     canonical names that are no weights of ours
     exceptions: see `Conversion`
+    inputs:     shapes of what the network is called with
     """
 
     networks: Mapping[str, str]
     prefix: str = ""
     ignore: tuple[str, ...] = ()
     exceptions: Mapping[str, Path] = {}
+    inputs: tuple[tuple[int, ...], ...] = ((1, 96, 96, 3),)
 
 
 _TORCHVISION = Names({"features": "network"}, ignore=(r"classifier\..*",))
@@ -44,6 +46,12 @@ NAMES: Mapping[str, Names] = {
     "alexnet": _TORCHVISION,
     "squeezenet1_1": _TORCHVISION,
     "inception_fid": Names({"inception": "network"}, "inception.", (r".*\.num_batches_tracked",)),
+    # Files that torch's DataParallel wrote. A shortcut's normalisation is in them twice, as norm3 and as downsample.1.
+    "raft_things": Names(
+        {"module": "network"},
+        ignore=(r".*\.num_batches_tracked", r".*\.norm3\..*"),
+        inputs=((1, 128, 128, 3), (1, 128, 128, 3)),
+    ),
 }
 
 LPIPS_WIDTHS: Mapping[str, tuple[int, ...]] = {
@@ -77,9 +85,9 @@ def to_variables(
     name: str, state: Mapping[str, np.ndarray], network: nn.Module, *, part: bool = False
 ) -> dict[str, PyTree]:
     """Tensors by published name -> variables of the network; see `load`."""
-    picture = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
-    template = jax.eval_shape(network.init, jax.random.key(0), picture)
     names = NAMES[_known(name, NAMES)]
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in names.inputs]
+    template = jax.eval_shape(network.init, jax.random.key(0), *inputs)
     return _assign(name, names, _first_layers(names, state, template) if part else state, template)
 
 

@@ -93,6 +93,12 @@ FILES: Mapping[str, WeightFile] = {
         "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
         "LPIPS 0.1, linear weights for SqueezeNet 1.1, 11 KiB",
     ),
+    "raft_things": WeightFile(
+        "raft-things.pth",
+        "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/raft-things.pth",
+        "fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+        "RAFT (optical flow), trained on FlyingChairs and FlyingThings3D, as released with ProPainter, 20 MiB",
+    ),
 }
 
 

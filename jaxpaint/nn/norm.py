@@ -1,4 +1,5 @@
-"""Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) of the whole batch, on however many devices it lies."""
+"""Normalisation: of the whole batch, on however many devices it lies (Ioffe and Szegedy, arXiv 1502.03167), and of each
+picture by itself (Ulyanov et al., arXiv 1607.08022)."""
 
 import jax
 import jax.numpy as jnp
@@ -48,3 +49,24 @@ class BatchNorm(nn.Module):
                 var.value = self.momentum * var.value + (1 - self.momentum) * by
         factor = scale * jax.lax.rsqrt(by + self.epsilon)
         return ((x - around) * factor + bias).astype(self.dtype)
+
+
+class InstanceNorm(nn.Module):
+    """Every channel of every picture brought to mean 0 and variance 1 over its positions; no parameters.
+
+    torch's ``InstanceNorm2d`` with its defaults: no learned scale, nothing stored, the same in training and inference.
+
+    epsilon: added to the variance
+    dtype:   of the result; statistics are float32
+    """
+
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """b ... c -> the same shape."""
+        over = tuple(range(1, x.ndim - 1))
+        x = x.astype(jnp.float32)
+        x = x - jnp.mean(x, over, keepdims=True)
+        return (x * jax.lax.rsqrt(jnp.mean(jnp.square(x), over, keepdims=True) + self.epsilon)).astype(self.dtype)
