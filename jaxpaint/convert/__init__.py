@@ -1,7 +1,7 @@
 """Published checkpoints to weights. `CONVERSIONS` is a plain dict of the systems that have files to convert.
 
-A module in this folder that defines `CONVERSION` is found under its own name: adding a system means adding a file.
-The two others are `table`, the engine, and `features`: fixed networks, which are no systems.
+A module in this folder with the name of a system is found and defines `CONVERSION`: adding one means adding a file.
+Others are `table`, the engine, `features`, for fixed networks, and tables whose system has no page yet.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ __all__ = ["CONVERSIONS", "Conversion", "PublishedFile", "Report", "convert", "t
 CONVERSIONS: dict[str, Conversion] = {
     module.name: importlib.import_module(f"{__name__}.{module.name}").CONVERSION
     for module in pkgutil.iter_modules(__path__)
-    if module.name not in ("table", "features")
+    if module.name in SYSTEMS
 }
 
 

@@ -20,6 +20,7 @@ class Conv(nn.Module):
                  TensorFlow's SAME
     use_bias:    whether there is one
     kernel_init: how kernels start
+    bias_init:   how biases start
     dtype:       of the activations; parameters and their gradients are float32
     """
 
@@ -30,6 +31,7 @@ class Conv(nn.Module):
     padding: int | Padding | None = None
     use_bias: bool = True
     kernel_init: Callable = nn.initializers.glorot_uniform()
+    bias_init: Callable = nn.initializers.zeros
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -39,7 +41,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features))
         bias = jnp.zeros(self.features)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", self.bias_init, (self.features,))
         around = ((self.padding, self.padding),) * 2 if isinstance(self.padding, int) else self.padding
         x = x.astype(self.dtype)
         return convolve(x, kernel, bias, stride=self.stride, dilation=self.dilation, padding=around)

@@ -16,16 +16,19 @@ from jaxpaint.ops.conv import interleave
 
 
 class GatedConv(nn.Module):
-    """A gated convolution with TensorFlow's SAME zero padding.
+    """A gated convolution with zeros around the picture.
 
-    features:   output channels; the convolution has twice as many filters, features first, gates second
-    kernel:     side of the square kernel
-    stride:     of the convolution
-    dilation:   of the kernel
-    activation: of the features
-    gain:       kernels start at so many times Glorot's uniform. At 1 a layer gives about a third of the signal that it
-                gets (the split halves it, the gates halve it again); near 3 it gives as much
-    dtype:      of the activations; parameters are float32
+    features:    output channels; the convolution has twice as many filters, features first, gates second
+    kernel:      side of the square kernel
+    stride:      of the convolution
+    dilation:    of the kernel
+    activation:  of the features
+    gain:        kernels start at so many times Glorot's uniform. At 1 a layer gives about a third of the signal that it
+                 gets (the split halves it, the gates halve it again); near 3 it gives as much
+    padding:     zeros at each of the four sides (as torch counts); None is TensorFlow's SAME
+    use_bias:    whether there is one
+    kernel_init: how kernels start, in place of what `gain` says
+    dtype:       of the activations; parameters are float32
     """
 
     features: int
@@ -34,6 +37,9 @@ class GatedConv(nn.Module):
     dilation: int = 1
     activation: Callable = nn.elu
     gain: float = 1.0
+    padding: int | None = None
+    use_bias: bool = True
+    kernel_init: Callable | None = None
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -44,11 +50,13 @@ class GatedConv(nn.Module):
             self.kernel,
             self.stride,
             self.dilation,
-            kernel_init=_scaled(self.gain),
+            self.padding,
+            self.use_bias,
+            kernel_init=self.kernel_init or _scaled(self.gain),
             dtype=self.dtype,
             name="conv",
         )(x)
-        return _gated(pre, self.activation), {"pre": pre}
+        return gate(pre, self.activation), {"pre": pre}
 
 
 class GatedUpConv(nn.Module):
@@ -67,7 +75,7 @@ class GatedUpConv(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """b h w c -> (b 2h 2w features, {"pre": …})."""
         phases = _UpPhases(2 * self.features, self.gain, self.dtype, name="conv")(x)
-        return interleave([_gated(pre, nn.elu) for pre in phases]), {"pre": interleave(phases)}
+        return interleave([gate(pre, nn.elu) for pre in phases]), {"pre": interleave(phases)}
 
 
 class _UpPhases(nn.Module):
@@ -84,9 +92,12 @@ class _UpPhases(nn.Module):
 
 
 @functools.partial(jax.checkpoint, static_argnums=1)
-def _gated(pre: jax.Array, activation: Callable) -> jax.Array:
-    """Made again in the backward pass: keeping `pre` alone takes a third off a generator's memory, and costs nothing
-    beside the convolutions."""
+def gate(pre: jax.Array, activation: Callable) -> jax.Array:
+    """``activation(features) * sigmoid(gates)`` of ``pre``, features first: ... 2c -> ... c.
+
+    Made again in the backward pass: keeping `pre` alone takes a third off a generator's memory, and costs nothing
+    beside the convolutions.
+    """
     features, gates = jnp.split(pre, 2, axis=-1)
     return activation(features) * nn.sigmoid(gates)
 

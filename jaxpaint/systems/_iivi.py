@@ -20,7 +20,7 @@ import optax
 
 from jaxpaint.losses.internal import known_l1
 from jaxpaint.models.iivi import Generator
-from jaxpaint.ops.internal import frame_indices, training_masks
+from jaxpaint.ops.internal import training_masks
 from jaxpaint.ops.pixels import composite
 from jaxpaint.train import Optim, optimiser
 from jaxpaint.types import InputError, PyTree
@@ -33,6 +33,7 @@ class FitConfig:
     width:        of the network
     gain:         of its gated kernels at the start; 1 as released, near 3 keeps the signal's size and learns sooner
     batch:        frames a step
+    mixed:        their order and shifts, see `jaxpaint.ops.internal.training_masks`; not as released
     coarse_steps: steps of the coarse stage alone, before those of both; none as released
     steps:        steps of both stages; 0 leaves the refinement out
     lr:           of Adam (eps 1e-7)
@@ -43,6 +44,7 @@ class FitConfig:
     width: int = 48
     gain: float = 1.0
     batch: int = 5
+    mixed: bool = False
     coarse_steps: int = 0
     steps: int = 50_000
     lr: float = 2e-4
@@ -78,8 +80,8 @@ def make_step(config: FitConfig, steps: int, *, refine: bool = True, dtype: jnp.
 
     def step(state, number: jax.Array, frames: jax.Array, masks: jax.Array, key: jax.Array):
         params, opt = state
-        frame = frames[frame_indices(number, config.batch, frames.shape[0])]
-        own, hidden = training_masks(key, number, masks, config.batch)
+        index, own, hidden = training_masks(key, number, masks, config.batch, mixed=config.mixed)
+        frame = frames[index]
 
         def loss(params: PyTree):
             result, out = module.apply({"params": params}, frame, hidden, refine=refine)
