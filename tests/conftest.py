@@ -17,6 +17,12 @@ if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first: with several workers, none of them begins one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.path.name == "test_battery.py"}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def write_safetensors():
     """Writes a file of published weights, which readers tell by its content."""

@@ -116,7 +116,8 @@ def test_the_command(tmp_path, monkeypatch):
     Image.fromarray(picture.mask[..., 0] * 255).save(tmp_path / "mask.png")
     made = []
 
-    def load(path, step=None, **how):
+    def load(path, step=None, *, options=None, **how):
+        assert not options
         page = SYSTEMS["deepfillv2"]
         inpainter = Inpainter("deepfillv2", page.tiny, {"params": {}}, **how)
         inpainter.filler = Filler(box_blur, spatial=inpainter.filler.spatial)

@@ -138,7 +138,7 @@ def test_feature2image_is_trained_on_swapped_features_of_the_truth():
     """Not of a guess: Image2Feature's weights do not matter, and the input is the swap of the truth's features."""
     given = batch()
     source, truth = made_from(TINY, given)
-    expected = patch_swap(jnp.asarray(truth), page.cells(given["mask"])).features
+    expected = patch_swap(jnp.asarray(truth), page.cells(given["mask"]), size=TINY.patch).features
     np.testing.assert_allclose(source, expected, atol=1e-6)  # the mean of nine, compiled into other company
     assert not np.array_equal(source, truth)
     source, truth = made_from(dataclasses.replace(TINY, swap=False), given)
