@@ -124,7 +124,7 @@ def fit(
     init_key, coarse_key, key = jax.random.split(key, 3)
     # What is in a hole is multiplied by 0 in the loss, and NaN times 0 is NaN.
     frames = jnp.where(masks == 1, 0.0, frames)
-    init, _, _ = _programs(config, config.steps, config.steps > 0)
+    init, _, _ = _programs(config, config.steps or config.coarse_steps, config.steps > 0)
     params = init(init_key, frames) if start is None else jax.tree.map(jnp.copy, start)
     history = []
 

@@ -76,3 +76,12 @@ def test_clips_that_cannot_be_learnt_from():
         fit(frames, np.ones_like(masks), CONFIG, KEY)
     with pytest.raises(InputError, match="no steps"):
         fit(frames, masks, dataclasses.replace(CONFIG, coarse_steps=0, steps=0), KEY)
+
+
+def test_the_coarse_stage_alone():
+    """No refinement is made, and the schedule is as long as the coarse stage's."""
+    frames, masks = clip()
+    config = dataclasses.replace(CONFIG, coarse_steps=2, steps=0, schedule="cosine", warmup=1)
+    params, history = fit(frames, masks, config, KEY)
+    assert set(params) == {"coarse_net"} and history.shape == (2, 2)
+    assert np.isfinite(np.asarray(fill(frames, masks, params, config))).all()
