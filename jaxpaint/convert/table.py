@@ -6,7 +6,7 @@ things that are its own.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -97,6 +97,26 @@ def layout(leaf: str, array: np.ndarray) -> np.ndarray:
     if leaf in ("u", "v"):
         return array.reshape(1, -1)
     return array
+
+
+def reverse_colours(
+    state: Mapping[str, np.ndarray], sees: Iterable[str], makes: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Weights for BGR pictures as those for RGB ones, and the other way round.
+
+    Args:
+      state: tensors by name, in torch's layout; names that are not there are passed over
+      sees: kernels of layers that see a picture in their first three channels
+      makes: kernels and biases of layers that make one
+    """
+    state = dict(state)
+    for name in sees:
+        if name in state:
+            state[name] = np.concatenate([state[name][:, 2::-1], state[name][:, 3:]], axis=1)
+    for name in makes:
+        if name in state:
+            state[name] = state[name][::-1]
+    return state
 
 
 def place(name: str, conversion: Conversion, slots: Mapping[Path, Any]) -> Path | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxpaint.convert.table import Conversion, PublishedFile
+from jaxpaint.convert.table import Conversion, PublishedFile, reverse_colours
 from jaxpaint.io import torch_file
 from jaxpaint.types import InputError
 
@@ -67,14 +67,7 @@ def batch(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def reorder(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Reverses the three colour channels wherever a layer sees or makes a picture."""
-    state = dict(state)
-    for name in SEES_A_PICTURE:
-        if name in state:
-            kernel = state[name]
-            state[name] = np.concatenate([kernel[:, 2::-1], kernel[:, 3:]], axis=1)
-    if MAKES_A_PICTURE in state:
-        state[MAKES_A_PICTURE] = state[MAKES_A_PICTURE][::-1]
-    return state
+    return reverse_colours(state, SEES_A_PICTURE, (MAKES_A_PICTURE,))
 
 
 CONVERSION = Conversion(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpaint.losses.reconstruction import hole_and_known
+from jaxpaint.losses.texture import contextual_loss
 from jaxpaint.types import InputError
 
 
@@ -79,8 +80,8 @@ def anti_ambiguity(
         CX_ij = exp((1 - d_ij / (min_k d_ik + epsilon)) / bandwidth) / Σ_k exp(…_ik)
         loss = -log( mean_j max_i CX_ij ), the mean over pictures
 
-    Not `jaxpaint.losses.texture.contextual_loss`: there each picture's features are centred by themselves, here by
-    the whole batch, as in the released code.
+    That is `jaxpaint.losses.texture.contextual_loss`, but for the centre: the mean over the whole batch, as in the
+    released code.
 
     Args:
       prediction: b h w c, features (VGG-19's relu4_2)
@@ -91,16 +92,7 @@ def anti_ambiguity(
     Raises:
       InputError: other numbers of pictures or channels.
     """
-
-    @jax.checkpoint
-    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        distance = _distances(*pair)
-        relative = distance / (jnp.min(distance, axis=-1, keepdims=True) + epsilon)
-        similarity = jax.nn.softmax((1 - relative) / bandwidth, axis=-1)
-        return -jnp.log(jnp.mean(jnp.max(similarity, axis=0)))
-
-    # One picture after another: each has (h w)² similarities, made again in the backward pass.
-    return jnp.mean(jax.lax.map(one, _directions(prediction, target)))
+    return contextual_loss(prediction, target, bandwidth, epsilon, centre="batch")
 
 
 def cosine_distances(prediction: jax.Array, target: jax.Array) -> jax.Array:

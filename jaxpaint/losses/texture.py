@@ -6,6 +6,7 @@ n*m similarities a picture; they are made for a part of the prediction at a time
 """
 
 import functools
+from typing import Literal
 
 import einops
 import jax
@@ -18,7 +19,11 @@ SIMILARITIES = 2**22
 
 
 def contextual_loss(
-    prediction: jax.Array, target: jax.Array, bandwidth: float = 0.5, epsilon: float = 1e-5
+    prediction: jax.Array,
+    target: jax.Array,
+    bandwidth: float = 0.5,
+    epsilon: float = 1e-5,
+    centre: Literal["picture", "batch"] = "picture",
 ) -> jax.Array:
     """Contextual loss (Mechrez et al., arXiv 1803.02077, section 3), the mean over pictures.
 
@@ -34,12 +39,15 @@ def contextual_loss(
       target: b h' w' c
       bandwidth: h of the paper, 0.5 there; smaller is sharper
       epsilon: against a division by zero
+      centre: the target's mean is that of each picture, or of the whole batch (IIVI's released code)
 
     Raises:
       InputError: other numbers of pictures or channels.
     """
     _check("contextual loss", prediction, target)
-    return jnp.mean(_mismatch(prediction, target, bandwidth, epsilon))
+    if centre not in ("picture", "batch"):
+        raise InputError(f"contextual loss: centre={centre!r}: expected 'picture' or 'batch'")
+    return jnp.mean(_mismatch(prediction, target, bandwidth, epsilon, centre=centre))
 
 
 def id_mrf(
@@ -104,10 +112,12 @@ def _differences(image: jax.Array) -> tuple[jax.Array, jax.Array]:
     return image[:, 1:] - image[:, :-1], image[:, :, 1:] - image[:, :, :-1]
 
 
-def _mismatch(x: jax.Array, y: jax.Array, bandwidth: float, epsilon: float, patch: int = 1) -> jax.Array:
+def _mismatch(
+    x: jax.Array, y: jax.Array, bandwidth: float, epsilon: float, patch: int = 1, centre: str = "picture"
+) -> jax.Array:
     """-log of the mean over the target of the largest contextual similarity: b h w c, b h' w' c -> b."""
     x, y = x.astype(jnp.float32), y.astype(jnp.float32)
-    mean = jnp.mean(y, axis=(1, 2), keepdims=True)
+    mean = jnp.mean(y, axis=(0, 1, 2) if centre == "batch" else (1, 2), keepdims=True)
     x, y = _unit(_patches(x - mean, patch)), _unit(_patches(y - mean, patch))
     places = x.shape[1]
     rows = max(1, min(places, SIMILARITIES // y.shape[1]))

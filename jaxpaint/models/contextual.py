@@ -43,6 +43,7 @@ from flax import linen as nn
 
 from jaxpaint.models.discriminators import SLOPE, PatchGAN
 from jaxpaint.nn import BatchNorm, Conv, UpConv
+from jaxpaint.ops.pixels import without_hole
 from jaxpaint.types import InputError
 
 CELL = 4
@@ -181,11 +182,6 @@ class FeaturePairDiscriminator(nn.Module):
             x = nn.leaky_relu(x, SLOPE)
         judge = PatchGAN(self.width, halvings=1, spectral=False, dtype=self.dtype, name="pair")
         return judge(features.astype(self.dtype), x)
-
-
-def without_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
-    """The picture with 0 in the hole: a select, so that not even a NaN gets out of it."""
-    return jnp.where(mask > 0.5, 0.0, image)
 
 
 def _norm(name: str, dtype: jnp.dtype, train: bool) -> nn.Module:

@@ -31,7 +31,7 @@ from flax import linen as nn
 
 from jaxpaint.nn import Conv, GatedConv, GatedUpConv, SpectralConv
 from jaxpaint.ops.attend import contextual_attention
-from jaxpaint.ops.pixels import composite
+from jaxpaint.ops.pixels import composite, without_hole
 from jaxpaint.ops.resize import nearest_align_corners
 from jaxpaint.types import InputError
 
@@ -84,7 +84,7 @@ class Generator(nn.Module):
             )
         out: dict[str, jax.Array] = {}
         mask = mask.astype(jnp.float32)
-        known = jnp.where(mask > 0.5, 0.0, image)  # a select: not even a NaN gets out of the hole
+        known = without_hole(image, mask)
         guides = [] if guide is None else [guide * mask]
         x = jnp.concatenate([known, *guides, jnp.ones_like(mask), mask], axis=-1)
 

@@ -35,7 +35,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxpaint.nn import Conv, GatedConv, GatedUpConv
-from jaxpaint.ops.pixels import composite
+from jaxpaint.ops.pixels import composite, without_hole
 from jaxpaint.types import InputError
 
 MULTIPLE = 4
@@ -111,7 +111,7 @@ class Generator(nn.Module):
         stack = functools.partial(_Stack, width=self.width, gain=self.gain, dtype=self.dtype)
         out: dict[str, jax.Array] = {}
         mask = mask.astype(jnp.float32)
-        known = jnp.where(mask > 0.5, 0.0, image)  # a select: not even a NaN gets out of the hole
+        known = without_hole(image, mask)
 
         if prior is None:
             x = jnp.concatenate([known, mask], axis=-1)

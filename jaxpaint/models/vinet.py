@@ -66,6 +66,7 @@ from jaxpaint.models.vinet_parts import (
     torch_bias,
 )
 from jaxpaint.nn import ConvLSTM, Memory
+from jaxpaint.ops.pixels import without_hole
 from jaxpaint.ops.warp import warp
 from jaxpaint.types import InputError
 
@@ -184,7 +185,7 @@ class VINet(nn.Module):
         """
         self._check_size(*frames.shape[2:4])
         count = frames.shape[1]
-        features = self.encoder2(_seen(*map(_fold, (_known(frames, masks), masks))))._replace(whole=None)
+        features = self.encoder2(_seen(*map(_fold, (without_hole(frames, masks), masks))))._replace(whole=None)
         return jax.tree.map(lambda x: _unfold(x, count), features)
 
     def step(
@@ -214,7 +215,7 @@ class VINet(nn.Module):
         if state.picture.shape != frame.shape:
             raise InputError(f"VINet: the state is for frames {state.picture.shape}, the frame is {frame.shape}")
         begun = state.begun[:, None, None, None]
-        known = _known(frame, mask)
+        known = without_hole(frame, mask)
         last = jnp.where(begun, state.picture, known)
         last_mask = jnp.where(begun, self.previous_mask * state.mask, mask)
         here, before = self.encoder1(_seen(known, mask)), self.encoder2(_seen(last, last_mask))
@@ -286,11 +287,6 @@ def vinet_256(**options) -> VINet:
 def vinet_512(**options) -> VINet:
     """The network and feedback of the published 512x512 model; options are `VINet`'s."""
     return VINet(**{"double_size": True, "previous_mask": 0.5, **options})
-
-
-def _known(frames: jax.Array, masks: jax.Array) -> jax.Array:
-    """A select, so that not even a NaN gets out of a hole."""
-    return jnp.where(masks > 0.5, 0.0, frames)
 
 
 def _seen(picture: jax.Array, mask: jax.Array) -> jax.Array:

@@ -26,3 +26,13 @@ def composite(prediction: jax.Array, image: jax.Array, mask: jax.Array) -> jax.A
       mask: ... h w 1, 1 = hole
     """
     return jnp.where(mask > 0.5, prediction.astype(image.dtype), image)
+
+
+def without_hole(image: jax.Array, mask: jax.Array) -> jax.Array:
+    """The image with 0, the middle of the range, in the hole: a select, so that not even a NaN gets out of it.
+
+    Args:
+      image: ... h w c
+      mask: ... h w 1, 1 = hole
+    """
+    return jnp.where(mask > 0.5, 0.0, image)

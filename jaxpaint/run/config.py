@@ -132,6 +132,22 @@ def replace(config: Any, field: str, value: Any, *, within: str = "config") -> A
     return dataclasses.replace(config, **{head: convert(value, hint, f"{within}.{head}")})
 
 
+def model_of(stored: Mapping[str, Any], path: Any) -> Any:
+    """The system's config of a checkpoint.
+
+    Args:
+      stored: the checkpoint's config item
+      path: of the checkpoint, for the error
+
+    Raises:
+      InputError: it is of another system or version of jaxpaint.
+    """
+    try:
+        return from_dict({name: stored.get(name) for name in ("system", "model")}).model
+    except InputError as error:
+        raise InputError(f"{path} is a checkpoint of another system or version of jaxpaint: {error}") from error
+
+
 def override(model: Any, options: Mapping[str, Any]) -> Any:
     """A system's config with fields replaced, {"iterations": 2}; strings are read as those of flags are.
 

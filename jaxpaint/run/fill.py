@@ -21,7 +21,7 @@ from flax.errors import FlaxError
 from jax.sharding import Mesh
 
 from jaxpaint.ops.pad import bucket, pad_to, round_up
-from jaxpaint.ops.pixels import from_uint8, to_uint8
+from jaxpaint.ops.pixels import from_uint8, to_uint8, without_hole
 from jaxpaint.parallel.layout import Layout
 from jaxpaint.parallel.mesh import make_mesh, replicated, split
 from jaxpaint.run.prepare import Job
@@ -205,7 +205,7 @@ class Filler:
         image, mask = batch["image"], batch["mask"].astype(jnp.float32)
         bytes_ = image.dtype == jnp.uint8
         # What lies in the hole is unknown: no system gets to see it, and a NaN there does no harm.
-        known = jnp.where(mask > 0.5, 0.0, from_uint8(image) if bytes_ else image)
+        known = without_hole(from_uint8(image) if bytes_ else image, mask)
         result = self._inpaint(weights, {**batch, "image": known, "mask": mask}, rng)
         finite = jnp.isfinite(result).all(axis=(1, 2, 3))
         return (to_uint8(jnp.nan_to_num(result, nan=-1.0)) if bytes_ else result.astype(jnp.float32)), finite

@@ -84,16 +84,11 @@ class Inpainter:
         (precision, devices, spatial) goes to the constructor.
         """
         from jaxpaint.io.weights import restore_weights
-        from jaxpaint.run.config import from_dict, override
+        from jaxpaint.run.config import model_of, override
         from jaxpaint.systems import SYSTEMS
 
         loaded = restore_weights(path, step)
-        try:
-            model = from_dict({name: loaded.config.get(name) for name in ("system", "model")}).model
-        except InputError as error:
-            raise InputError(
-                f"{loaded.path} is a checkpoint of another system or version of jaxpaint: {error}"
-            ) from error
+        model = model_of(loaded.config, loaded.path)
         name, about = loaded.config["system"], {"step": loaded.step, "weights_hash": loaded.fingerprint}
         inpainter = cls(name, override(model, options or {}), loaded.weights, **about, **how)
         # What is to be known about the weights stays true whatever is set now.

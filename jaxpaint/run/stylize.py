@@ -107,7 +107,7 @@ def _painted(arguments: argparse.Namespace, content, style):
     from jaxpaint.io.checkpoint_folder import CheckpointError
     from jaxpaint.io.weights import restore_weights
     from jaxpaint.ops.pixels import from_uint8, to_uint8
-    from jaxpaint.run.config import from_dict, override
+    from jaxpaint.run.config import model_of, override
     from jaxpaint.systems import SYSTEMS, contextual
     from jaxpaint.train import Weights, compute_dtype
 
@@ -121,7 +121,7 @@ def _painted(arguments: argparse.Namespace, content, style):
             f"{loaded.path} is a checkpoint of the system {system!r}: styles are transferred by a network that paints "
             f"pictures from features, which {SYSTEM!r} has: train one, with --config.model.stage=feature2image or both"
         )
-    model = from_dict({name: loaded.config.get(name) for name in ("system", "model")}).model
+    model = model_of(loaded.config, loaded.path)
     for note in SYSTEMS[SYSTEM].build(model).notes:
         print(f"note: {note}", file=sys.stderr)
     if model.stage == "image2feature":

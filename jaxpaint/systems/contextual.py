@@ -37,12 +37,11 @@ from jaxpaint.models.contextual import (
     Feature2Image,
     FeaturePairDiscriminator,
     Image2Feature,
-    without_hole,
 )
 from jaxpaint.models.discriminators import PatchGAN
 from jaxpaint.models.vgg import VGG
 from jaxpaint.ops.pad import pad_to_multiple
-from jaxpaint.ops.pixels import composite
+from jaxpaint.ops.pixels import composite, without_hole
 from jaxpaint.ops.swap import patch_swap
 from jaxpaint.train import Network, Optim, Page, Player, System, Weights, begin, optimisers, play
 from jaxpaint.types import Batch

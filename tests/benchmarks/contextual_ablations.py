@@ -21,7 +21,7 @@ from PIL import Image
 
 from jaxpaint.io.weights import restore_weights
 from jaxpaint.ops.pixels import from_uint8, to_uint8
-from jaxpaint.run.config import from_dict
+from jaxpaint.run.config import model_of
 from jaxpaint.run.inpainter import Inpainter
 from jaxpaint.run.protocol import Pictures, frozen_masks, parse_size
 from jaxpaint.run.sheet import sheet, with_grey_hole
@@ -98,7 +98,7 @@ def energy(image: np.ndarray, hole: np.ndarray) -> float:
 def inverter(checkpoint: str):
     """uint8 h w 3 -> the same through VGG and Feature2Image; sides divisible by 4."""
     loaded = restore_weights(checkpoint)
-    config = from_dict({name: loaded.config[name] for name in ("system", "model")}).model
+    config = model_of(loaded.config, loaded.path)
     weights = Weights(**loaded.weights)
     run = jax.jit(lambda image: to_uint8(invert(config, weights, from_uint8(image)[None])[0]))
     return lambda image: np.asarray(run(image))
