@@ -52,6 +52,13 @@ NAMES: Mapping[str, Names] = {
         ignore=(r".*\.num_batches_tracked", r".*\.norm3\..*"),
         inputs=((1, 128, 128, 3), (1, 128, 128, 3)),
     ),
+    # Without the classifier, which features do not pass through. The file is older than the counters of batches.
+    "i3d_rgb_imagenet": Names(
+        {"i3d": "network"},
+        "i3d.",
+        ignore=(r".*\.num_batches_tracked", r"i3d\.logits\..*"),
+        inputs=((1, 2, 64, 64, 3),),
+    ),
 }
 
 LPIPS_WIDTHS: Mapping[str, tuple[int, ...]] = {

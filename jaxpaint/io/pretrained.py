@@ -99,6 +99,12 @@ FILES: Mapping[str, WeightFile] = {
         "fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
         "RAFT (optical flow), trained on FlyingChairs and FlyingThings3D, as released with ProPainter, 20 MiB",
     ),
+    "i3d_rgb_imagenet": WeightFile(
+        "i3d_rgb_imagenet.pt",
+        "https://github.com/sczhou/ProPainter/releases/download/v0.1.0/i3d_rgb_imagenet.pt",
+        "2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        "I3D (RGB, ImageNet and Kinetics-400), pytorch-i3d's rgb_imagenet.pt, as released with ProPainter, 49 MiB",
+    ),
 }
 
 

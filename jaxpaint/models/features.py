@@ -13,6 +13,7 @@ below: which of them a paper's code used is part of its loss or metric, and name
 """
 
 import zlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,9 @@ def max_pool(x: jax.Array, size: int, stride: int, *, ceil: bool = False) -> jax
     return nn.max_pool(x, (size, size), (stride, stride), around)
 
 
-def random_variables(network: nn.Module, seed: int) -> dict[str, PyTree]:
+def random_variables(
+    network: nn.Module, seed: int, inputs: Sequence[tuple[int, ...]] = ((1, 96, 96, 3),)
+) -> dict[str, PyTree]:
     """Weights that were never trained: He's normal kernels, no biases, normalisation that does nothing.
 
     Features of random weights keep textures apart to some degree; they are no published loss or metric. Nothing here
@@ -87,12 +90,13 @@ def random_variables(network: nn.Module, seed: int) -> dict[str, PyTree]:
     Args:
       network: of `jaxpaint.models`
       seed: the same one gives the same weights on every machine
+      inputs: shapes of what it is called with, of any size: a picture; a clip has another
 
     Returns:
       variables for ``network.apply``, float32 NumPy arrays
     """
-    picture = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), picture)
+    given = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs]
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *given)
     # Drawn by NumPy: to compile `init` of such a network takes longer than to run the network.
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _random(leaf_name(path), leaf.shape, seed), shapes)
 
