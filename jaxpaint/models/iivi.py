@@ -77,11 +77,14 @@ class Generator(nn.Module):
 
     width: filters of the first layer before the split into features and gates; 48 as published
     gain:  of the gated layers' kernels at the start (see `jaxpaint.nn.GatedConv`); 1 as released
+    residual: the refinement is added to the picture that it refines, and begins at nothing; not as released, where it
+              makes the whole picture anew
     dtype: of the activations
     """
 
     width: int = 48
     gain: float = 1.0
+    residual: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -96,9 +99,9 @@ class Generator(nn.Module):
           refine: False ends with the coarse stage, and its picture is the result
 
         Returns:
-          (b h w 3 in [-1, 1], not composited, float32; out) where out holds ``stage1`` (the coarse picture, or the
-          prior), ``stage1_pretanh`` (where the coarse stage ran), ``branch1`` and ``branch2`` (b h/4 w/4 2*width,
-          where the refinement ran).
+          (b h w 3 in [-1, 1], which a residual one may leave, not composited, float32; out) where out holds ``stage1``
+          (the coarse picture, or the prior), ``stage1_pretanh`` (where the coarse stage ran), ``branch1`` and
+          ``branch2`` (b h/4 w/4 2*width, where the refinement ran).
 
         Raises:
           InputError: a height or width that is not divisible by 4.
@@ -126,8 +129,8 @@ class Generator(nn.Module):
         out["branch1"] = stack(BRANCH, name="conv_branch")(x)
         out["branch2"] = stack(BRANCH2, name="conv_branch2")(x)
         both = jnp.concatenate([out["branch1"], out["branch2"]], axis=-1)
-        stage2 = stack(DECODER, plain=True, name="out_branch")(both)
-        return jnp.tanh(stage2.astype(jnp.float32)), out
+        stage2 = jnp.tanh(stack(DECODER, plain=True, zero=self.residual, name="out_branch")(both).astype(jnp.float32))
+        return out["stage1"] + stage2 if self.residual else stage2, out
 
 
 class _Stack(nn.Module):
@@ -137,6 +140,7 @@ class _Stack(nn.Module):
     width:  unit of their multiples
     gain:   of the gated kernels
     plain:  whether the last convolution is there
+    zero:   whether it begins at zero
     dtype:  of the activations
     """
 
@@ -145,6 +149,7 @@ class _Stack(nn.Module):
     gain: float
     dtype: jnp.dtype
     plain: bool = False
+    zero: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -159,7 +164,7 @@ class _Stack(nn.Module):
                 gated = GatedConv(features, layer.kernel, layer.stride, layer.dilation, activation, **shared)
                 x, _ = gated(x)
         if self.plain:
-            x = _Plain(self.dtype, name=f"layer_with_weights-{len(self.layers)}")(x)
+            x = _Plain(self.dtype, self.zero, name=f"layer_with_weights-{len(self.layers)}")(x)
         return x
 
 
@@ -167,10 +172,12 @@ class _Plain(nn.Module):
     """The last layer: a convolution to three channels, one level further down, as in the checkpoints."""
 
     dtype: jnp.dtype
+    zero: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Conv(3, dtype=self.dtype, name="conv")(x)
+        begin = {"kernel_init": nn.initializers.zeros} if self.zero else {}
+        return Conv(3, dtype=self.dtype, name="conv", **begin)(x)
 
 
 def keras_vgg_input(x: jax.Array) -> jax.Array:

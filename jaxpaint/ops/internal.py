@@ -114,29 +114,27 @@ def hide(own: jax.Array, borrowed: jax.Array, shifts: jax.Array) -> jax.Array:
     return ((own != 0) | (rolled != 0)).astype(jnp.float32)
 
 
-def training_masks(
-    key: jax.Array, step: jax.Array, masks: jax.Array, batch: int, *, mixed: bool = False
+def drawn(
+    key: jax.Array, step: jax.Array, frames: int, height: int, width: int, batch: int, *, mixed: bool = False
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The frames of a step and their masks.
+    """What is drawn for a step of a fit.
 
     Args:
       key: of the whole fit
       step: scalar, from 0
-      masks: t h w 1, every frame's own hole, possibly with soft edges
+      frames: of the clip
+      height, width: by which shifts are bounded
       batch: frames a step
       mixed: frames come in an order drawn anew for every round, each with a shift of its own: neighbours, which are
         nearly the same picture, are seldom in one batch. False is as released: consecutive frames and one shift
 
     Returns:
-      (b, which frames; b h w 1, their own masks as they are; b h w 1, what is hidden, exactly 0 or 1)
+      (b, which frames; b, whose masks are borrowed; b 2, or 1 2 for all, by which those are rolled), int32
     """
-    masks = jnp.asarray(masks)
-    frames, height, width = masks.shape[:3]
     order_key, shift_key, frame_key = jax.random.split(key, 3)
     index = borrowed_indices(frame_key, step, batch, frames) if mixed else frame_indices(step, batch, frames)
-    borrowed = masks[borrowed_indices(order_key, step, batch, frames)]
-    shifts = draw_shifts(shift_key, step, height, width, batch if mixed else 1)
-    return index, masks[index], hide(masks[index], borrowed, shifts)
+    borrowed = borrowed_indices(order_key, step, batch, frames)
+    return index, borrowed, draw_shifts(shift_key, step, height, width, batch if mixed else 1)
 
 
 def paste(image: jax.Array, mask: jax.Array, shifts: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,7 @@
 """The one abstraction: a published method is a record of pure functions."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import optax
@@ -31,9 +32,15 @@ class System(NamedTuple):
              ``axis`` names the pmap axis over which gradients are averaged. Metrics are scalars,
              named ``player/term``.
     inpaint: ``(weights, batch, rng) -> images``, b h w 3 in [-1, 1]: any height and width from 32 up,
-             known pixels bit for bit as given (`jaxpaint.ops.pixels.composite` comes last).
+             known pixels bit for bit as given (`jaxpaint.ops.pixels.composite` comes last). Of a page of clips
+             (`Page.video`) batch and result have a time axis: b t h w 3.
     networks: by name, what `init` makes variables for
     notes:   sentences that every report about this system repeats: what a reader of its figures has to know
+    stream:  ``(weights, clip, masks, key, say) -> iterator`` of uint8 h w 3, the filled frames of a clip of any length,
+             in order, from constant memory; clip and masks are `jaxpaint.io.frames.Clip`, which can be read from any
+             frame on and more than once; ``say(text)`` tells a waiting user how far it is. None: frames are filled one
+             by one by `inpaint`
+    sees:    what a frame of a clip is filled from, for protocol cards
     """
 
     init: Callable
@@ -41,6 +48,8 @@ class System(NamedTuple):
     inpaint: Callable
     networks: Mapping[str, Network]
     notes: tuple[str, ...] = ()
+    stream: Callable | None = None
+    sees: str = "the frame alone"
 
 
 class Player(NamedTuple):
@@ -69,10 +78,15 @@ class Page(NamedTuple):
     """A system's entry in `jaxpaint.systems.SYSTEMS`.
 
     title:  the paper's title, venue, arXiv id
-    config: the dataclass that holds the paper's numbers; ``config()`` is the published system
+    config: the dataclass that holds the paper's numbers; ``config()`` is the published system, unless its page says
+            which of its variants is
     build:  ``(config, optim: Optim = Optim(), dtype=jnp.float32) -> System``
     tiny:   a config small enough that tests of the whole machinery run in seconds
     watch:  the metric that shows learning: it falls when one batch is repeated ("generator/l1")
+    video:  whether examples are clips: ``image`` b t h w 3, ``mask`` b t h w 1
+    internal: whether it learns from the very clip that it fills: ``stream`` takes None for weights, and what it
+             returns at its end (as a generator) are the weights that it has learnt
+    variants: other configs worth a name, for ``--method NAME:VARIANT``
     """
 
     title: str
@@ -80,3 +94,6 @@ class Page(NamedTuple):
     build: Callable[..., System]
     tiny: Any
     watch: str
+    video: bool = False
+    internal: bool = False
+    variants: Mapping[str, Any] = MappingProxyType({})

@@ -24,10 +24,10 @@ from jaxpaint.losses.internal import (
 from jaxpaint.models.iivi import Generator, keras_vgg_input
 from jaxpaint.models.iivi_segmentation import UNet
 from jaxpaint.ops.internal import (
+    drawn,
     hide,
     paste,
     resize_without_antialiasing,
-    training_masks,
 )
 from jaxpaint.ops.pixels import composite, from_uint8
 from jaxpaint.ops.projective import jitter_transform, project
@@ -192,8 +192,9 @@ def test_first_step_on_a_real_clip():
 
     @jit
     def first_loss(key, frames):
-        index, own, mask = training_masks(key, 0, masks, 5)
-        frame = frames[index]
+        index, borrowed, shifts = drawn(key, 0, 20, 96, 160, 5)
+        frame, own = frames[index], masks[index]
+        mask = hide(own, masks[borrowed], shifts)
         params = network.init(key, frame, mask)
         stage2, out = network.apply(params, frame, mask)
         return known_l1(out["stage1"], frame, own) + known_l1(stage2, frame, own)

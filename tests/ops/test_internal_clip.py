@@ -8,11 +8,11 @@ import pytest
 from jaxpaint.ops.internal import (
     borrowed_indices,
     draw_shifts,
+    drawn,
     frame_indices,
     hide,
     paste,
     resize_without_antialiasing,
-    training_masks,
 )
 from jaxpaint.ops.projective import draw_jitter, jitter_transform, project
 from jaxpaint.types import InputError
@@ -42,18 +42,18 @@ def test_resize(size):
 
 
 def test_frames_go_round_the_clip():
-    drawn = np.concatenate([frame_indices(step, 5, 7) for step in range(7)])
-    np.testing.assert_array_equal(drawn, np.arange(35) % 7)
+    numbers = np.concatenate([frame_indices(step, 5, 7) for step in range(7)])
+    np.testing.assert_array_equal(numbers, np.arange(35) % 7)
 
 
 def test_every_mask_is_borrowed_once_a_round():
     draw = jax.jit(borrowed_indices, static_argnums=(2, 3))
-    drawn = np.concatenate([draw(KEY, step, 3, 7) for step in range(7)]).reshape(3, 7)
-    for order in drawn:
+    orders = np.concatenate([draw(KEY, step, 3, 7) for step in range(7)]).reshape(3, 7)
+    for order in orders:
         assert sorted(order) == list(range(7))
-    assert len({tuple(order) for order in drawn}) == 3
+    assert len({tuple(order) for order in orders}) == 3
     again = draw(KEY, 4, 3, 7)
-    np.testing.assert_array_equal(again, drawn.ravel()[12:15])
+    np.testing.assert_array_equal(again, orders.ravel()[12:15])
 
 
 def test_shifts_reach_everywhere():
@@ -78,15 +78,15 @@ def test_hide_counts_soft_edges_and_wraps_around():
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_training_masks_are_a_frames_own_and_one_that_is_rolled(mixed):
+def test_what_is_hidden_is_a_frames_own_hole_and_one_that_is_rolled(mixed):
     masks = np.zeros((4, 6, 8, 1), np.float32)
     masks[np.arange(4), np.arange(4), 0] = 1.0  # one pixel a frame, another row in each
-    draw = jax.jit(lambda step: training_masks(KEY, step, masks, 2, mixed=mixed))
+    draw = jax.jit(lambda step: drawn(KEY, step, 4, 6, 8, 2, mixed=mixed))
     frames, columns = [], []
     for step in range(6):
-        index, own, hidden = draw(step)
-        np.testing.assert_array_equal(own, masks[index])
-        added = np.asarray(hidden) - own
+        index, borrowed, shifts = draw(step)
+        own = masks[index]
+        added = np.asarray(hide(own, masks[borrowed], shifts)) - own
         assert set(np.unique(added)) <= {0, 1}
         frames += list(index)
         columns.append([np.argwhere(picture[..., 0])[0][1] if picture.any() else 0 for picture in added])
