@@ -40,21 +40,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from jaxpaint.run import inpaint, stylize
+    from jaxpaint.run import inpaint, inpaint_video, propagate_mask, retarget, stylize
 
     parser = argparse.ArgumentParser(prog="jaxpaint", description="Deep image and video inpainting in JAX.")
     parser.add_argument("--version", action="version", version=f"jaxpaint {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    about = "fill the holes of a picture or of a folder of pictures"
-    one = commands.add_parser("inpaint", help=about, description=about)
-    inpaint.add_arguments(one)
-    one.set_defaults(run=inpaint.main, options={})
-
-    about = "paint a picture in the style of another one"
-    one = commands.add_parser("stylize", help=about, description=about)
-    stylize.add_arguments(one)
-    one.set_defaults(run=stylize.main, options={})
+    for name, command, about in (
+        ("inpaint", inpaint, "fill the holes of a picture or of a folder of pictures"),
+        ("inpaint-video", inpaint_video, "fill the holes of a clip"),
+        ("retarget", retarget, "give a clip another shape, and let what is masked keep its own"),
+        ("propagate-mask", propagate_mask, "find the masks of all frames of a clip by that of the first"),
+        ("stylize", stylize, "paint a picture in the style of another one"),
+    ):
+        one = commands.add_parser(name, help=about, description=about)
+        command.add_arguments(one)
+        one.set_defaults(run=command.main, options={})
 
     about = "turn a published file into a checkpoint (without torch)"
     one = commands.add_parser("convert", help=about, description=about)
@@ -106,11 +107,9 @@ def _systems(arguments: argparse.Namespace) -> int:
     from jaxpaint.systems import SYSTEMS
     from jaxpaint.train.state import count
 
-    batch = {
-        "image": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32),
-        "mask": jax.ShapeDtypeStruct((1, 256, 256, 1), jnp.float32),
-    }
     for name, page in sorted(SYSTEMS.items()):
+        shape = (1, 5, 256, 256) if page.video else (1, 256, 256)
+        batch = {part: jax.ShapeDtypeStruct((*shape, c), jnp.float32) for part, c in (("image", 3), ("mask", 1))}
         state = jax.eval_shape(page.build(page.config()).init, jax.random.key(0), batch)
         print(f"{name}\n  {page.title}")
         for network, params in state.params.items():

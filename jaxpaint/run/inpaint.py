@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxpaint.ops.masks.check import CONVENTIONS, binarise, match
 from jaxpaint.run.console import plain
+from jaxpaint.run.flags import add_subject, opened
 from jaxpaint.types import InputError
 
 FORMATS = ("auto", "png", "jpeg", "webp", "keep")
@@ -59,10 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "may be left out with --mask-convention alpha: then each picture's own alpha is its mask",
     )
     parser.add_argument("--out", metavar="FILE_OR_FOLDER", type=pathlib.Path, required=True)
-    subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--checkpoint", metavar="PATH", help="a run's folder, or a converted checkpoint")
-    subject.add_argument("--published", nargs=2, metavar=("SYSTEM", "FILE"), help="a file that the authors published")
-    parser.add_argument("--step", type=int, help="of the checkpoint; default: the newest")
+    add_subject(parser)
     parser.add_argument("--mask-convention", choices=CONVENTIONS, default="hole-white", help="default: hole-white")
     parser.add_argument(
         "--mask-dilate", metavar="N", type=int, default=0, help="grow the hole by N pixels to each side"
@@ -84,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="split the rows of every picture over N devices, which then take N times --max-pixels; default 1",
     )
     parser.add_argument("--seed", type=int, default=0, help="of systems that draw noise; default 0")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of activations")
     parser.add_argument("--format", choices=FORMATS, default="auto", help="of the results; default auto, see below")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--verbose", action="store_true", help="print the memory plan of every program, and every file")
@@ -101,22 +98,12 @@ def main(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from jaxpaint.io.checkpoint_folder import CheckpointError
     from jaxpaint.run.cache import use_cache
-    from jaxpaint.run.inpainter import Inpainter
 
     use_cache()
     with plain(arguments.verbose):
-        try:
-            how = {"precision": arguments.precision, "spatial": arguments.spatial, "options": arguments.options}
-            if arguments.published:
-                inpainter = Inpainter.from_published(*arguments.published, **how)
-            else:
-                inpainter = Inpainter.load(arguments.checkpoint, arguments.step, **how)
-        except CheckpointError as error:  # the machine's fault: as little to be done about it here
-            raise InputError(str(error)) from error
-        for note in inpainter.notes:
-            print(f"note: {note}", file=sys.stderr)
+        inpainter = opened(arguments, spatial=arguments.spatial)
+        inpainter.check_pictures()
         started, failed = time.perf_counter(), 0
         quiet = len(items) == 1 or not sys.stderr.isatty()
         shown = track(stream(inpainter, items, arguments), "", len(items), console=Console(stderr=True), disable=quiet)

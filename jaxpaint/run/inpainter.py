@@ -1,4 +1,4 @@
-"""`Inpainter`: a system and its weights, ready to fill pictures of any size.
+"""`Inpainter`: a system and its weights, ready to fill pictures of any size and clips of any length.
 
 What happens to a call's pictures, all on the host but the network itself:
 
@@ -8,13 +8,15 @@ What happens to a call's pictures, all on the host but the network itself:
 4. known pixels are pasted back, from the array that was given.
 
 A result depends on the picture, its mask, the seed and its position, not on its company: noise is drawn by position.
+
+A clip goes to the system's own ``stream``; where it has none, frames are such pictures (`jaxpaint.run.fill_clip`).
 """
 
 import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,19 +27,24 @@ from jaxpaint.run.fill import Filled, Filler, paste
 from jaxpaint.run.prepare import Job, masks_for, pictures_in, prepare
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import Weights
-from jaxpaint.types import InputError, PyTree
+from jaxpaint.train.system import Page
+from jaxpaint.types import InputError, PyTree, did_you_mean
 
 log = logging.getLogger(__name__)
 
+MAX_PIXELS = 1024 * 1024
+"""Of a picture, or of a frame that is filled alone, in one piece on a device."""
+
 
 class Inpainter:
-    """A system and its weights, ready to fill pictures.
+    """A system and its weights, ready to fill pictures and clips.
 
     system_name:  its name in `jaxpaint.systems.SYSTEMS`
     config:       the dataclass of its numbers
     step:         the training step of the weights, None where they are published ones
     weights_hash: fingerprint of the checkpoint, or None
     notes:        sentences that every report about the system repeats
+    sees:         what a frame of a clip is filled from, for protocol cards
     filler:       what compiles and runs it: its ``devices``, ``spatial``, ``groups`` and ``programs``
     """
 
@@ -45,7 +52,7 @@ class Inpainter:
         self,
         system_name: str,
         config: Any,
-        weights: Weights | Mapping[str, PyTree],
+        weights: Weights | Mapping[str, PyTree] | None,
         *,
         step: int | None = None,
         weights_hash: str | None = None,
@@ -56,23 +63,26 @@ class Inpainter:
         """Args:
         system_name: a key of SYSTEMS.
         config: the system's config dataclass, or a dict of (some of) its fields.
-        weights: `Weights`, or a dict with its fields; NumPy or JAX arrays.
+        weights: `Weights`, or a dict with its fields; NumPy or JAX arrays. None: of a system that learns from the
+            clip that it fills (`jaxpaint.train.Page.internal`), and nothing else.
         precision: of activations: auto (bfloat16 on TPU and GPU), float32, bfloat16.
         devices: over how many of this process's devices batches are spread; 0 = all.
         spatial: over how many of these the rows of each picture are split: for pictures too large for one.
         """
-        from jaxpaint.systems import SYSTEMS
-
-        if system_name not in SYSTEMS:
-            raise InputError(f"there is no system {system_name!r}: there are {', '.join(sorted(SYSTEMS))}")
-        page = SYSTEMS[system_name]
+        page = self._page = _page(system_name)
+        if weights is None and not page.internal:
+            raise InputError(
+                f"{system_name} fills with weights that were trained before: give a checkpoint (--checkpoint PATH) or "
+                f"a published file (--published {system_name} FILE)"
+            )
         self.system_name, self.config = system_name, _config(page.config, system_name, config)
         self.step, self.weights_hash = step, weights_hash
-        system = page.build(self.config, dtype=compute_dtype(precision))
-        self.notes = system.notes
+        self._system = system = page.build(self.config, dtype=compute_dtype(precision))
+        self.notes, self.sees = system.notes, system.sees
         name = f"{system_name} with {self.config}"
         self.filler = Filler(system.inpaint, name=name, devices=devices, spatial=spatial)
-        self._weights = self.filler.place(weights if isinstance(weights, Weights) else Weights(**weights))
+        weights = Weights(**weights) if isinstance(weights, Mapping) else weights
+        self._weights = None if weights is None else self.filler.place(weights)
 
     @classmethod
     def load(
@@ -119,6 +129,25 @@ class Inpainter:
         how = {"precision": precision, "devices": devices, "spatial": spatial}
         return cls(system_name, model, weights, weights_hash=name, **how)
 
+    @classmethod
+    def from_method(cls, system_name: str, *, options: Mapping[str, Any] | None = None, **how: Any) -> "Inpainter":
+        """A system without weights: one that learns from the clip that it fills. `options` and `how` as in `load`.
+
+        A name may be followed by that of a variant of its page (`jaxpaint.train.Page.variants`): "iivi:released".
+
+        Raises:
+          InputError: there is no such system or config, or it needs weights.
+        """
+        from jaxpaint.run.config import override
+
+        system_name, _, variant = system_name.partition(":")
+        return cls(system_name, override(_variant(system_name, variant), options or {}), None, **how)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it learns from the clip that it fills."""
+        return self._page.internal
+
     @property
     def compiles(self) -> int:
         """How many programs have been compiled so far: one a bucket, batch size and type."""
@@ -156,6 +185,7 @@ class Inpainter:
           InputError: an image or a mask cannot be used; or the device lacks the memory. A mask without a hole is
             a warning.
         """
+        self.check_pictures()
         several, lone = pictures_in(images)
         paired = masks_for(masks, len(several), lone)
         positions = range(len(several)) if positions is None else positions
@@ -174,6 +204,54 @@ class Inpainter:
         if isinstance(images, np.ndarray | jax.Array):
             return np.stack(results) if results else np.array(images)
         return results
+
+    def check_pictures(self) -> None:
+        """Raises InputError where this system, as it is, fills clips alone."""
+        why = f"{self.system_name} fills a clip from all of its frames" if self._page.video else ""
+        if self._weights is None:
+            why = f"{self.system_name} learns from the clip that it fills, and no weights were given"
+        if why:
+            raise InputError(f"{why}: fill clips with it (`jaxpaint inpaint-video`, `Inpainter.stream`), not pictures")
+
+    def stream(
+        self,
+        clip: Any,
+        masks: Any,
+        *,
+        seed: int = 0,
+        say: Callable[[str], None] = log.info,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> Iterator[np.ndarray]:
+        """Fills a clip of any length; memory does not grow with it.
+
+        Args:
+          clip: a `jaxpaint.io.frames.Clip`, or what `jaxpaint.io.video.open_clip` takes.
+          masks: its masks as such a clip, or what `jaxpaint.io.video_masks.open_masks` takes.
+          seed: of whatever the system draws.
+          say: tells a waiting user how far it is.
+          max_pixels: as in `inpaint`, where frames are filled one by one.
+
+        Returns:
+          An iterator of the filled frames, uint8 h w 3, in order. Of a system that learns from the clip, its end
+          brings the `Weights` that were fitted (``StopIteration.value``), with which another Inpainter starts warm.
+
+        Raises:
+          InputError: at once, where clip and masks cannot be used; while it runs, where the device lacks the memory or
+            a frame is broken.
+        """
+        from jaxpaint.io.frames import Clip
+        from jaxpaint.io.video import open_clip
+        from jaxpaint.io.video_masks import open_masks
+        from jaxpaint.run import fill_clip
+
+        clip = open_clip(clip)
+        masks = masks if isinstance(masks, Clip) else open_masks(masks, clip)
+        fill_clip.check(clip, masks)
+        if self._system.stream is not None:
+            weights = None if self._weights is None else self._weights(1)
+            return self._system.stream(weights, clip, masks, jax.random.key(seed), say)
+        fill_clip.check_each(clip, masks)
+        return fill_clip.frame_by_frame(self.run, self.filler, clip, masks, seed=seed, max_pixels=max_pixels)
 
     def run(
         self,
@@ -248,6 +326,26 @@ class Inpainter:
 def _like(values: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Float values in the type of an image, rounded for uint8."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8) if image.dtype == np.uint8 else values.astype(image.dtype)
+
+
+def _page(system_name: str) -> Page:
+    """The page of a system."""
+    from jaxpaint.systems import SYSTEMS
+
+    if system_name not in SYSTEMS:
+        raise InputError(f"there is no system {system_name!r}: there are {', '.join(sorted(SYSTEMS))}")
+    return SYSTEMS[system_name]
+
+
+def _variant(system_name: str, variant: str) -> Any:
+    """A config that a system's page has under a name of its own; without a name, the usual one."""
+    page = _page(system_name)
+    if not variant:
+        return page.config()
+    if variant not in page.variants:
+        there = f"it has {', '.join(sorted(page.variants))}" if page.variants else "it has none"
+        raise InputError(f"{system_name} has no config {variant!r}: {there}{did_you_mean(variant, page.variants)}")
+    return page.variants[variant]
 
 
 def _config(kind: type, system_name: str, values: Any) -> Any:

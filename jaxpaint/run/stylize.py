@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 from jaxpaint.run.console import plain
+from jaxpaint.run.flags import add_subject
 from jaxpaint.types import InputError
 
 SYSTEM = "contextual"
@@ -23,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EPILOG
     parser.add_argument("content", metavar="CONTENT", type=pathlib.Path, help="the picture to be painted anew")
     parser.add_argument("style", metavar="STYLE", type=pathlib.Path, help="the picture whose textures it gets")
-    parser.add_argument("--checkpoint", metavar="PATH", required=True, help=f"a run's folder, of the system {SYSTEM}")
-    parser.add_argument("--step", type=int, help="of the checkpoint; default: the newest")
+    add_subject(parser, checkpoint=f"a run's folder, of the system {SYSTEM}", published=False)
     parser.add_argument("--out", metavar="FILE", type=pathlib.Path, required=True)
     parser.add_argument(
         "--max-side",
@@ -33,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=512,
         help="larger pictures are reduced to this longer side; default 512, 0 = no limit",
     )
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of activations")
     parser.add_argument("--overwrite", action="store_true", help="replace a result that exists")
 
 

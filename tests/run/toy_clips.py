@@ -1,0 +1,59 @@
+"""Systems for tests of what is done with clips: of one colour, one that learns it from the clip."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpaint.ops.pixels import composite
+from jaxpaint.systems import SYSTEMS
+from jaxpaint.train import Page, System, Weights
+
+FILL = 191  # round((0.5 + 1) * 127.5)
+
+
+@dataclasses.dataclass
+class Grey:
+    shade: float = 0.5
+
+
+def build_grey(config, optim=None, dtype=jnp.float32):
+    """Fills a hole with one colour, frame by frame."""
+
+    def inpaint(weights, batch, rng):
+        return composite(jnp.full_like(batch["image"], config.shade), batch["image"], batch["mask"])
+
+    return System(init=None, update=None, inpaint=inpaint, networks={}, notes=("it is only grey",))
+
+
+@dataclasses.dataclass
+class Learnt:
+    gain: float = 1.0
+
+
+DARK = Learnt(gain=0.5)
+
+
+def build_learnt(config, optim=None, dtype=jnp.float32):
+    """Learns the mean colour of what is known in the clip, or takes that of the weights, and fills with it."""
+
+    def stream(weights, clip, masks, key, say):
+        say("learning")
+        if weights is None:
+            total, count = np.zeros(3), 0
+            for frame, mask in zip(clip, masks, strict=True):
+                known = frame[mask[..., 0] == 0]
+                total, count = total + known.sum(0), count + len(known)
+            weights = Weights(params={"colour": {"value": jnp.asarray(total / count, jnp.float32)}})
+        colour = np.rint(config.gain * np.asarray(weights.params["colour"]["value"])).astype(np.uint8)
+        for frame, mask in zip(clip, masks, strict=True):
+            yield np.where(mask > 0, colour, frame)
+        return weights
+
+    return System(None, None, None, {}, stream=stream, sees="the whole clip")
+
+
+def register(setitem=SYSTEMS.__setitem__) -> None:
+    """Makes them systems."""
+    setitem("grey", Page("A colour", Grey, build_grey, Grey(), watch=""))
+    setitem("learnt", Page("Its mean", Learnt, build_learnt, Learnt(), watch="", internal=True))
