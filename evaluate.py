@@ -1,8 +1,9 @@
-"""Measures a checkpoint on held-out pictures:
+"""Measures a checkpoint on held-out pictures or clips:
 
     python evaluate.py --checkpoint runs/deepfillv2_demo --data demo
     python evaluate.py --published deepfillv2 FILE --data DIR --mask-set irregular
     python evaluate.py --baseline mean --data DIR --masks DIR
+    python evaluate.py --video --method iivi --data CLIPS --mask-set still-freeform
 
 Prints and writes a table, metrics.json with the protocol card, a sheet of pictures, and a row a picture.
 """

@@ -17,7 +17,9 @@ from jaxpaint.metrics.inception_score import inception_score
 from jaxpaint.metrics.kernel import kid
 from jaxpaint.metrics.metric import Metric
 from jaxpaint.metrics.separability import p_ids, u_ids
+from jaxpaint.models.i3d import InceptionI3d
 from jaxpaint.models.inception import InceptionV3
+from jaxpaint.models.raft import RAFT
 
 
 class Look(NamedTuple):
@@ -47,6 +49,8 @@ class Recipe(NamedTuple):
 NETWORKS: dict[str, nn.Module] = {
     **{backbone.name: backbone.network for backbone in perceptual.BACKBONES.values()},
     "inception_fid": InceptionV3(),
+    "raft_things": RAFT(),
+    "i3d_rgb_imagenet": InceptionI3d(),
 }
 """The modules that weights of these names are for; other names are LPIPS's linear weights."""
 
@@ -117,17 +121,20 @@ NETWORK_METRICS: dict[str, Recipe] = {
 }
 
 
-def build(names: Iterable[str], weights: Mapping[str, Any]) -> dict[str, Metric]:
+def build(
+    names: Iterable[str], weights: Mapping[str, Any], recipes: Mapping[str, Recipe] = NETWORK_METRICS
+) -> dict[str, Metric]:
     """Metrics by id, ready to measure; those that look in the same way have one `measure` (the same object).
 
     Args:
-      names: ids of `NETWORK_METRICS`
+      names: ids of `recipes`
       weights: by the names that the recipes need: variables of a network, or LPIPS's linear weights
+      recipes: `NETWORK_METRICS`, or those of clips (`jaxpaint.metrics.video`)
     """
     looks: dict[Look, Callable] = {}
     metrics = {}
     for name in names:
-        about, look, finish = NETWORK_METRICS[name]
+        about, look, finish = recipes[name]
         if look not in looks:
             looks[look] = look.make(*(weights[need] for need in look.needs))
         metrics[name] = finish(looks[look], about)

@@ -18,12 +18,22 @@ none that M leaves, there is no value (NaN), and the mean is over the other pair
 float64 throughout, as all metrics here: see `jaxpaint.metrics.metric`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxpaint.metrics.metric import EMPTY, Metric, mean_of_pictures
+from jaxpaint.metrics.networks import NETWORKS, Look, Recipe
+from jaxpaint.models import raft
+from jaxpaint.ops import flow as tvl1
+from jaxpaint.ops.pixels import from_uint8
 from jaxpaint.ops.warp import occluded, warp
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, PyTree
+
+FlowBothWays = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""``(first, second) -> (forward, backward)``: b h w 3 in [-1, 1] to b h w 2, (right, down) in pixels. Pure JAX."""
 
 
 def pair_error(
@@ -82,6 +92,63 @@ def video_error(errors: dict[str, np.ndarray]) -> dict[str, float]:
     return means
 
 
+def looking(flow: FlowBothWays) -> Callable:
+    """The `measure` of a `Metric` of clips: E_warp of every clip, ``{"whole": [...], "hole": [...]}``.
+
+    The flow is that of the targets, pair by pair: two frames are on the device.
+    """
+
+    @jax.jit
+    def both(first, second):
+        forward, backward = flow(from_uint8(first)[None], from_uint8(second)[None])
+        return forward.astype(jnp.float32), backward.astype(jnp.float32)
+
+    def of_clip(result: np.ndarray, target: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+        _check_count(result)
+        pairs = []
+        for i in range(len(result) - 1):
+            with jax.default_matmul_precision("highest"):  # accelerators round the factors of products otherwise
+                forward, backward = jax.device_get(both(target[i], target[i + 1]))
+            pairs.append(pair_errors(result[i : i + 2], forward, backward, masks[i : i + 2]))
+        return video_error({region: np.concatenate([pair[region] for pair in pairs]) for region in ("whole", "hole")})
+
+    def measure(predictions, targets, masks):
+        rows = [of_clip(*clip) for clip in zip(predictions, targets, masks, strict=True)]
+        return {
+            region: [EMPTY if np.isnan(row[region]) else row[region] for row in rows] for region in ("whole", "hole")
+        }
+
+    return measure
+
+
+def warping_metric(measure: Callable, about: str) -> Metric:
+    """The mean over clips of what `looking` measures."""
+    return mean_of_pictures(measure, about=about, better="lower")
+
+
+def _look_by_raft(variables: PyTree) -> Callable:
+    network, variables = NETWORKS["raft_things"], jax.device_put(variables)
+    return looking(lambda first, second: raft.flow_both_ways(network, variables, first, second))
+
+
+def _recipe(flow: str, look: Look) -> Recipe:
+    about = (
+        "mean squared difference in [0, 1] between a frame and the next one, warped to it, where not occluded (Lai et "
+        f"al.), not multiplied by 100 or 1000; flow of the original frames by {flow}; mean over the pairs of a clip, "
+        "then over clips; hole (our own definition): hole pixels of the first of a pair alone"
+    )
+    return Recipe(about, look, warping_metric)
+
+
+WARPING_METRICS: dict[str, Recipe] = {
+    "ewarp": _recipe("RAFT, 20 iterations", Look(("raft_things",), _look_by_raft)),
+    "ewarp[tvl1]": _recipe(
+        "TV-L1, which needs no weights (jaxpaint.ops.flow)", Look((), lambda: looking(tvl1.flow_both_ways))
+    ),
+}
+"""By the flow: figures compare only where it is the same."""
+
+
 @jax.jit
 def _compiled(frame, following, flow, back, hole):
     frame, following = (jnp.asarray(x, jnp.float64) / 255 for x in (frame, following))
@@ -93,11 +160,15 @@ def _mean(values: jax.Array, where: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(where, values, 0.0)) / (where.sum() * values.shape[-1])
 
 
+def _check_count(frames: np.ndarray) -> None:
+    if len(frames) < 2:
+        raise InputError("warping error: the clip has one frame, and the error is of pairs: give two frames at least")
+
+
 def _check(frames: np.ndarray, forward: np.ndarray, backward: np.ndarray, masks: np.ndarray | None) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise InputError(f"warping error: frames {frames.dtype} {frames.shape}: expected uint8, t h w 3")
-    if len(frames) < 2:
-        raise InputError("warping error: the clip has one frame, and the error is of pairs: give two frames at least")
+    _check_count(frames)
     flows = (len(frames) - 1, *frames.shape[1:3], 2)
     for name, flow in (("forward", forward), ("backward", backward)):
         if flow.shape != flows:

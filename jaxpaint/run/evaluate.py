@@ -1,26 +1,30 @@
-"""Evaluation: figures of a checkpoint, a published file or a baseline on held-out pictures and frozen masks.
+"""Evaluation: figures of a checkpoint, a published file or a baseline on held-out pictures or clips and frozen masks.
 
 The command line around the measurement (`jaxpaint.run.measure`): it prints and writes a table, ``metrics.json`` with
 the protocol card, a sheet of pictures and a CSV with a row a picture. Two runs of one command write the same bytes, and
 so do one process and many: each of several processes measures its share of the pictures on its own devices, and their
-exact sums are merged.
+exact sums are merged. With ``--video`` the data are clips (`jaxpaint.run.clips`).
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxpaint.io.atomic import replacing
 from jaxpaint.metrics import Metric
+from jaxpaint.metrics.clips import AVERAGES
 from jaxpaint.parallel import gather, hosts
 from jaxpaint.run.cache import use_cache
+from jaxpaint.run.clips import COMPOSITES, Clips, check_warping, clip_masks, pasted, spread, unwritten
+from jaxpaint.run.clips import card as clip_card
 from jaxpaint.run.console import ends_quietly, first_says, plain
-from jaxpaint.run.figures import FEATURES, chosen, figures, notes
+from jaxpaint.run.figures import FEATURES, FLOWS, WARPING, chosen, clip_figures, figures, notes
 from jaxpaint.run.measure import DIGITS, Seen, evaluate
 from jaxpaint.run.protocol import (
     ALL_BUCKETS,
@@ -55,13 +59,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", metavar="PATH", help="a run's folder, or that of its checkpoints")
     what.add_argument("--published", nargs=2, metavar=("SYSTEM", "FILE"), help="a file that the authors published")
+    what.add_argument("--method", metavar="SYSTEM", help="one that learns from each clip and needs no weights (iivi)")
     what.add_argument("--baseline", choices=sorted(BASELINES), help="a fill without a network")
     parser.add_argument("--step", type=int, help="step of the checkpoint; default the newest")
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of pictures, an .npz file, or demo")
+    parser.add_argument(
+        "--video", action="store_true", help="the data are clips: a folder of frame folders or video files, or one such"
+    )
     masks = parser.add_mutually_exclusive_group()
-    masks.add_argument("--masks", metavar="DIR", help="folder of masks")
+    masks.add_argument("--masks", metavar="DIR", help="folder of masks; of clips also a video or a picture")
     masks.add_argument(
-        "--mask-set", metavar="NAME", help=f"a frozen set; default {DEFAULT_MASK_SET}: six buckets of hole share"
+        "--mask-set",
+        metavar="NAME",
+        help=f"a frozen set; default {DEFAULT_MASK_SET}: six buckets of hole share; of clips still-freeform",
     )
     parser.add_argument("--mask-pairing", default="name", choices=("name", "seed"), help="of a folder with pictures")
     parser.add_argument("--mask-convention", default="hole-white", choices=("hole-white", "hole-black", "alpha"))
@@ -78,6 +88,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default="published",
         choices=FEATURES,
         help="weights of the networks that metrics look through; random gives no published figure",
+    )
+    clips = parser.add_argument_group("clips", "with --video")
+    clips.add_argument("--frames", type=int, metavar="N", help="of each clip the first N; default 0: all")
+    clips.add_argument("--average", choices=sorted(AVERAGES), help="which of them weigh the same; default clips")
+    clips.add_argument("--flow", choices=FLOWS, help="for ewarp; default raft, whose weights are a published file")
+    clips.add_argument(
+        "--composite", choices=sorted(COMPOSITES), help="who keeps known pixels; default: what the subject gives counts"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
     parser.add_argument("--seed", type=int, default=0, help="of masks and noise")
@@ -119,32 +136,55 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     say = first_says(say)
     began = time.perf_counter()
     with gather.together():  # a host that lacks the data, or the memory, is no reason for the others to wait
-        metrics, pictures, masks, what, batch = _prepared(arguments)
-    say(f"{what.card['system']} on {len(pictures)} pictures of {pictures.dataset} at {size_name(pictures.size)}")
+        job = _clips(arguments, say) if arguments.video else _pictures(arguments, say)
+    data, noun = job.data, job.data.noun
+    say(f"{job.subject.card['system']} on {len(data)} {noun}s of {data.dataset} at {size_name(data.size)}")
 
     seen_here = {"rows": [], "records": []}  # with the number of the picture in front
 
     def observe(seen: Seen) -> None:
-        if seen.position < SHEET_ROWS and seen.bucket == _sheet_bucket(masks, seen.position):
-            row = (with_grey_hole(seen.image, seen.mask), seen.result, seen.image)
-            seen_here["rows"].append((seen.position, row))
-        seen_here["records"].append((seen.position, _record(pictures.label(seen.position), seen, metrics)))
+        seen_here["rows"] += [(seen.position, row) for row in job.rows(seen)]
+        seen_here["records"].append((seen.position, _record(noun, data.label(seen.position), seen, job.metrics)))
 
-    report = evaluate(what.inpaint, pictures, masks, metrics=metrics, batch=batch, observe=observe)
-    report["protocol"] = card(
-        subject=what.card, data=pictures.card(), masks=mask_card(masks), metrics=metrics, notes=notes(metrics)
+    report = evaluate(
+        job.subject.inpaint, data, job.masks, metrics=job.metrics, batch=job.batch, observe=observe, noun=noun
     )
     parts = gather.gather(seen_here)
+    rows, records = (_ordered([row for part in parts for row in part[name]]) for name in ("rows", "records"))
+    remarks = [*notes(job.metrics), *job.remarks(records)]
+    report["protocol"] = job.card(subject=job.subject.card, data=data.card(), metrics=job.metrics, notes=remarks)
     if jax.process_index() == 0:
-        rows, records = (_ordered([row for part in parts for row in part[name]]) for name in ("rows", "records"))
-        remarks = [*what.card["notes"], *notes(metrics)]
-        out = _write(arguments, what, pictures, report, tables(report, metrics, remarks), rows, records, say)
+        table = tables(report, job.metrics, [*job.subject.card["notes"], *remarks], noun)
+        out = _write(arguments, job.subject, data, report, table, rows, records, say)
         say(f"{time.perf_counter() - began:.1f} s; everything is in {out}")
     return report
 
 
-def _prepared(arguments: argparse.Namespace) -> tuple:
-    """(metrics, pictures, masks, subject, batch). The cheap mistakes come out before weights are read."""
+class Job(NamedTuple):
+    """What is measured on what: pictures or clips.
+
+    data:    `Pictures` or `Clips`
+    masks, metrics, batch: see `jaxpaint.run.measure.evaluate`
+    rows:    what the sheet shows of something measured: rows of three pictures
+    remarks: from all records, sentences about the figures
+    card:    makes the protocol card from subject, data, metrics and notes; every process makes this call
+    """
+
+    subject: Subject
+    data: Any
+    masks: Any
+    metrics: Mapping[str, Metric]
+    batch: int
+    rows: Callable[[Seen], list]
+    remarks: Callable[[list], list[str]]
+    card: Callable[..., dict[str, Any]]
+
+
+def _pictures(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
+    """The cheap mistakes come out before weights are read."""
+    for name in ("frames", "average", "flow", "composite"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name} is of clips: give --video, too, or leave it out")
     size = parse_size(arguments.size)
     # Pictures of many sizes make many short batches, which are filled up.
     batch = (8 if size else 1) if arguments.batch is None else arguments.batch
@@ -159,14 +199,56 @@ def _prepared(arguments: argparse.Namespace) -> tuple:
         )
     else:
         masks = frozen_masks(arguments.mask_set or DEFAULT_MASK_SET, pictures, arguments.seed)
-    what = subject(arguments, batch)
-    return metrics, pictures, masks, what, batch * what.devices
+
+    def rows(seen: Seen) -> list:
+        wanted = seen.position < SHEET_ROWS and seen.bucket == _sheet_bucket(masks, seen.position)
+        return [(with_grey_hole(seen.image, seen.mask), seen.result, seen.image)] if wanted else []
+
+    what = subject(arguments, batch, say)
+    about = functools.partial(card, masks=mask_card(masks))
+    return Job(what, pictures, masks, metrics, batch * what.devices, rows, lambda records: [], about)
+
+
+def _clips(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
+    """The same of clips, which are measured one at a time."""
+    if arguments.batch is not None:
+        raise InputError(f"--batch {arguments.batch} is of pictures: clips are filled one at a time; leave it out")
+    if arguments.mask_pairing != "name":
+        raise InputError("--mask-pairing seed is of pictures: masks of clips are found by the clips' names")
+    names = chosen(arguments.metrics, clips=True)
+    if arguments.flow and WARPING not in names:
+        raise InputError(
+            f"--flow {arguments.flow} is for {WARPING}, which is not among --metrics: add it, or leave it out"
+        )
+    average, flow = arguments.average or "clips", arguments.flow or "raft"
+    composite = arguments.composite or "subject"
+    clips = Clips(arguments.data, parse_size(arguments.size), arguments.resize, arguments.limit, arguments.frames or 0)
+    masks = clip_masks(arguments, clips)
+    if WARPING in names:
+        check_warping(clips, flow)
+    metrics = clip_figures(names, arguments.features, average=average, flow=flow)
+    what = subject(arguments, 1, say)
+    if composite == "paste":
+        what = what._replace(inpaint=pasted(what.inpaint))
+    each = max(1, SHEET_ROWS // len(clips))
+
+    def rows(seen: Seen) -> list:
+        wanted = spread(len(seen.result), each) if seen.position < SHEET_ROWS else []
+        return [(with_grey_hole(seen.image[i], seen.mask[i]), seen.result[i], seen.image[i]) for i in wanted]
+
+    def remarks(records: list) -> list[str]:
+        return unwritten(clips, sum(record["frames"] for record in records))
+
+    def about(**parts: Any) -> dict[str, Any]:
+        return clip_card(masks=masks.card(), average=average, composite=composite, **parts)
+
+    return Job(what, clips, masks, metrics, 1, rows, remarks, about)
 
 
 def _write(
     arguments: argparse.Namespace,
     what: Subject,
-    pictures: Pictures,
+    data: Pictures | Clips,
     report: Mapping[str, Any],
     table: str,
     rows: list,
@@ -174,17 +256,17 @@ def _write(
     say: Callable[[str], None],
 ) -> pathlib.Path:
     """Prints the table and the card, and writes the files; returns their folder."""
-    out = pathlib.Path(arguments.out) if arguments.out else what.home / _name(what, pictures, report)
+    out = pathlib.Path(arguments.out) if arguments.out else what.home / _name(what, data, report)
     files = {
         "table.md": (table + "\n").encode(),
         "sheet.png": to_png(sheet(rows, COLUMNS)),
-        "pictures.csv": to_csv(records),
+        f"{data.noun}s.csv": to_csv(records),
         "metrics.json": to_json(report).encode(),
     }
     try:
-        for name, data in files.items():
+        for name, content in files.items():
             with replacing(out / name) as temporary:
-                temporary.write_bytes(data)
+                temporary.write_bytes(content)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{out / name} cannot be written: {reason}; give another --out") from error
@@ -204,23 +286,24 @@ def _sheet_bucket(masks: Any, position: int) -> str:
     return list(masks)[position % len(masks)] if isinstance(masks, Mapping) else ""
 
 
-def _record(label: str, seen: Seen, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    record = {"picture": label, "bucket": seen.bucket, "hole": f"{seen.mask.mean():.4f}"}
+def _record(noun: str, label: str, seen: Seen, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    frames = {"frames": len(seen.result)} if seen.result.ndim == 4 else {"bucket": seen.bucket}
+    record = {noun: label, **frames, "hole": f"{seen.mask.mean():.4f}"}
     for name in metrics:
         for region, value in seen.values[name].items():
             record[f"{name} {region}"] = value if isinstance(value, str) else f"{value:.{DIGITS}g}"
     return record
 
 
-def _name(what: Subject, pictures: Pictures, report: Mapping) -> str:
+def _name(what: Subject, data: Pictures | Clips, report: Mapping) -> str:
     """The folder of a result, from what was measured."""
     about = report["protocol"]
     step = what.card["step"]
     changed = "".join(f"-{name}={value}" for name, value in sorted(what.card.get("changed", {}).items()))
     parts = [
         what.card["system"] + ("" if step is None else f"-{step}") + changed,
-        f"{pictures.dataset}-{pictures.split}" + f"-{len(pictures)}",
+        f"{data.dataset}-{data.split}" + f"-{len(data)}",
         about["masks"]["set"],
-        size_name(pictures.size),
+        size_name(data.size),
     ]
     return "_".join(part.replace(" ", "-") for part in parts)

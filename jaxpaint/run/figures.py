@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxpaint.convert.features import LPIPS_WIDTHS, load, load_linear
+from jaxpaint.convert.features import LPIPS_WIDTHS, NAMES, load, load_linear
 from jaxpaint.io.pretrained import FILES
 from jaxpaint.metrics import METRICS, STANDARD, Metric
-from jaxpaint.metrics.networks import NETWORK_METRICS, NETWORKS, build
+from jaxpaint.metrics.clips import per_frame
+from jaxpaint.metrics.networks import NETWORK_METRICS, NETWORKS, Recipe, build
+from jaxpaint.metrics.video import VIDEO_METRICS
 from jaxpaint.models.features import random_variables
 from jaxpaint.types import InputError, did_you_mean
 
@@ -23,29 +25,36 @@ FEATURES = ("published", "random")
 RANDOM = "[random features]"
 """What the name of every figure ends with that was measured through a network that was never trained."""
 
+WARPING = "ewarp"
+
 _SEED = 0
 _ALWAYS = "outside_max_abs_diff"
 
 
-def groups() -> dict[str, tuple[str, ...]]:
-    """The names that stand for several metrics."""
+FLOWS = ("raft", "tvl1")
+"""Whose flow the warping error is measured with; the name says it, unless it is RAFT's."""
+
+
+def groups(clips: bool = False) -> dict[str, tuple[str, ...]]:
+    """The names that stand for several metrics, of pictures or of clips."""
     perceptual = tuple(name for name in NETWORK_METRICS if name.startswith("lpips."))
-    return {
-        "standard": STANDARD,
-        "all": tuple(METRICS),
-        "perceptual": perceptual,
-        "distribution": tuple(name for name in NETWORK_METRICS if name not in perceptual),
-    }
+    several = {"standard": STANDARD, "all": tuple(METRICS), "perceptual": perceptual}
+    if clips:
+        several["temporal"] = (WARPING,)
+        of_sets = tuple(name for name in VIDEO_METRICS if not name.startswith(WARPING))
+    else:
+        of_sets = tuple(name for name in NETWORK_METRICS if name not in perceptual)
+    return {**several, "distribution": of_sets}
 
 
-def chosen(text: str) -> tuple[str, ...]:
+def chosen(text: str, clips: bool = False) -> tuple[str, ...]:
     """``standard,lpips.alex`` to the ids of metrics; `outside_max_abs_diff` is always among them."""
-    known = groups()
+    known = groups(clips)
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise InputError(f"--metrics {text!r} names no metric: give ids, or {', '.join(known)}")
     ids = [name for part in names for name in known.get(part, (part,))]
-    _check(ids, {**known, **METRICS, **NETWORK_METRICS})
+    _check(ids, {**known, **METRICS, **(_of_clips() if clips else NETWORK_METRICS)})
     return tuple(dict.fromkeys([_ALWAYS, *ids]))
 
 
@@ -59,24 +68,63 @@ def figures(names: Iterable[str] = STANDARD, features: str = "published") -> dic
     Raises:
       InputError: there is no such metric; a file of weights is missing or is not the published one.
     """
+    return _figures(names, features, NETWORK_METRICS)
+
+
+def clip_figures(
+    names: Iterable[str] = STANDARD, features: str = "published", *, average: str = "clips", flow: str = "raft"
+) -> dict[str, Metric]:
+    """Metrics of clips by id, ready to measure: those of pictures frame by frame, and those of `VIDEO_METRICS`.
+
+    Args:
+      names, features: as of `figures`; of `NETWORK_METRICS` LPIPS alone
+      average: of frames, of `jaxpaint.metrics.clips.AVERAGES`
+      flow: of `FLOWS`, for "ewarp"
+
+    Raises:
+      InputError: as `figures`; a flow by a network that was never trained.
+    """
+    if flow not in FLOWS:
+        raise InputError(f"--flow {flow}: expected {' or '.join(FLOWS)}")
+    if WARPING in names and flow == "raft" and features == "random":
+        raise InputError(
+            "the warping error by a RAFT that was never trained says nothing: give --flow tvl1, which needs no "
+            "weights, or --features published"
+        )
+    by_flow = {WARPING: WARPING if flow == "raft" else f"{WARPING}[{flow}]"}
+    metrics = _figures([by_flow.get(name, name) for name in names], features, _of_clips())
+    return {
+        name: metric if name.removesuffix(RANDOM) in VIDEO_METRICS else per_frame(metric, average)
+        for name, metric in metrics.items()
+    }
+
+
+def _figures(names: Iterable[str], features: str, recipes: Mapping[str, Recipe]) -> dict[str, Metric]:
     names = tuple(dict.fromkeys(names))
-    _check(names, {**METRICS, **NETWORK_METRICS})
+    _check(names, {**METRICS, **recipes})
     if features not in FEATURES:
         raise InputError(f"features {features!r}: expected {' or '.join(FEATURES)}")
-    through = [name for name in names if name in NETWORK_METRICS]
-    needs = dict.fromkeys(need for name in through for need in NETWORK_METRICS[name].look.needs)
+    through = [name for name in names if name in recipes]
+    needs = dict.fromkeys(need for name in through for need in recipes[name].look.needs)
     read = _random if features == "random" else _published
-    built = build(through, {need: read(need) for need in needs})
+    built = build(through, {need: read(need) for need in needs}, recipes)
     metrics = {}
     for name in names:
         if name in METRICS:
             metrics[name] = METRICS[name]
+        elif not recipes[name].look.needs:  # no weights, whose they could be
+            metrics[name] = built[name]
         else:
-            origin = _origin(NETWORK_METRICS[name].look.needs, features)
+            origin = _origin(recipes[name].look.needs, features)
             about = f"{built[name].about}; {origin}"
             shown = name + RANDOM if features == "random" else name
             metrics[shown] = built[name]._replace(about=about)
     return metrics
+
+
+def _of_clips() -> dict[str, Recipe]:
+    """What clips are measured with through networks."""
+    return {**{name: NETWORK_METRICS[name] for name in groups()["perceptual"]}, **VIDEO_METRICS}
 
 
 def notes(metrics: Mapping[str, Metric]) -> list[str]:
@@ -104,7 +152,7 @@ def _published(name: str) -> Any:
 def _random(name: str) -> Any:
     """Linear weights that are equal: LPIPS is then a plain mean over channels."""
     if name in NETWORKS:
-        return random_variables(NETWORKS[name], _SEED)
+        return random_variables(NETWORKS[name], _SEED, NAMES[name].inputs)
     return tuple(np.full(width, 1 / width, np.float32) for width in LPIPS_WIDTHS[name])
 
 

@@ -1,6 +1,8 @@
 """The measurement: a function that fills holes, pictures and masks to a dict of results.
 
-It does not know what fills the holes, and is the same for ``evaluate.py`` and for validation during a run.
+It does not know what fills the holes, and is the same for ``evaluate.py`` and for validation during a run. Clips are
+measured as pictures are: arrays with a time axis in front, and metrics that take such
+(`jaxpaint.run.figures.clip_figures`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,8 @@ PER_BUCKET = "it belongs to a set of different pictures, and over all mask bucke
 
 
 class Seen(NamedTuple):
-    """One picture of an evaluation, for whoever wants to look at it. `values` by metric and region."""
+    """One picture or clip of an evaluation, for whoever wants to look at it. `values` by metric and region. Of a clip:
+    the frames that `result` has."""
 
     position: int
     bucket: str
@@ -40,6 +43,7 @@ def evaluate(
     metrics: Mapping[str, Metric] | None = None,
     batch: int = 8,
     observe: Callable[[Seen], None] | None = None,
+    noun: str = "picture",
 ) -> dict[str, Any]:
     """Measures a function that fills holes.
 
@@ -48,13 +52,17 @@ def evaluate(
 
     Args:
       inpaint: see `Inpaint`; over several processes it uses this process's devices
-      images: ground truth, uint8 h w 3 of any sizes; only indexed, so it may decode when asked
-      masks: one for each picture, uint8 h w 1, 1 = hole; or several such sequences by name of the bucket: every
-        picture is then filled once a bucket, and there are figures for each bucket and for all together
+      images: ground truth, uint8 h w 3 of any sizes, or clips t h w 3; only indexed, so it may decode when asked
+      masks: one for each picture, uint8 h w 1 (t h w 1), 1 = hole; or several such sequences by name of the bucket:
+        every picture is then filled once a bucket, and there are figures for each bucket and for all together
       metrics: by the names that the report gives them, as `jaxpaint.run.figures.figures` makes them; by default the
         standard ones
       batch: pictures handed to `inpaint` at once
       observe: is shown every picture of this process's share, in order
+      noun: "picture" or "clip": what messages call one of the images
+
+    A result of a clip may lack its first frames (a released protocol that does not write them): then the frames that
+    there are, are measured.
 
     Returns:
       ``{"n", "results": {metric: {region: result}}, "buckets": {bucket: results}}``, a result being
@@ -67,13 +75,13 @@ def evaluate(
     metrics = figures() if metrics is None else metrics
     buckets = masks if isinstance(masks, Mapping) else {"": masks}
     if len(images) == 0:
-        raise InputError("there are no pictures to evaluate on (N = 0): give at least one")
+        raise InputError(f"there are no {noun}s to evaluate on (N = 0): give at least one")
     for bucket, group in buckets.items():
         if len(group) != len(images):
             where = f" in bucket {bucket}" if bucket else ""
-            raise InputError(f"there are {len(group)} masks{where} for {len(images)} pictures: one each is expected")
+            raise InputError(f"there are {len(group)} masks{where} for {len(images)} {noun}s: one each is expected")
     with gather.together():
-        states = _measure(inpaint, images, buckets, metrics, batch, observe)
+        states = _measure(inpaint, images, buckets, metrics, batch, observe, noun)
     states = {bucket: _merged(group, metrics) for bucket, group in states.items()}
     report = {"n": len(images), "results": _overall(states, metrics)}
     if isinstance(masks, Mapping):
@@ -94,6 +102,7 @@ def _measure(
     metrics: Mapping[str, Metric],
     batch: int,
     observe: Callable[[Seen], None] | None,
+    noun: str,
 ) -> dict[str, dict[str, Any]]:
     """The states of the metrics that keep one over this process's pictures, by bucket and metric."""
     states = {bucket: {name: metrics[name].init() for name in _keepers(metrics).values()} for bucket in buckets}
@@ -103,17 +112,18 @@ def _measure(
         positions = list(range(start, min(start + batch, mine.stop)))
         truths = [images[position] for position in positions]
         for bucket, group in buckets.items():
-            holes = [_checked(group[p], image, p) for p, image in zip(positions, truths, strict=True)]
+            holes = [_checked(group[p], image, f"{noun} {p}") for p, image in zip(positions, truths, strict=True)]
             results = list(inpaint(truths, holes, positions))
-            _check_results(results, truths)
-            seen = {look: look(results, truths, holes) for look in looks}
+            _check_results(results, truths, noun)
+            shown, where = _written(truths, results), _written(holes, results)
+            seen = {look: look(results, shown, where) for look in looks}
             measured = {name: seen[metric.measure] for name, metric in metrics.items()}
             for name, state in states[bucket].items():
                 states[bucket][name] = metrics[name].update(state, measured[name])
             if observe is not None:
                 for row, position in enumerate(positions):
                     values = {name: _row(measured[name], metric.regions, row) for name, metric in metrics.items()}
-                    observe(Seen(position, bucket, truths[row], holes[row], results[row], values))
+                    observe(Seen(position, bucket, shown[row], where[row], results[row], values))
     return states
 
 
@@ -142,26 +152,36 @@ def flat(report: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def _checked(mask: np.ndarray, image: np.ndarray, position: int) -> np.ndarray:
-    """The mask as uint8, if it can be measured with."""
+def _checked(mask: np.ndarray, image: np.ndarray, name: str) -> np.ndarray:
+    """The mask as uint8, if it can be measured with. Of a clip, a frame may lack a hole, or be nothing but hole."""
     mask = np.asarray(mask)
-    match(mask, image.shape, name=f"picture {position}: mask")
-    if mask.shape[2:] != (1,):
-        raise InputError(f"picture {position}: the mask has the shape {mask.shape}: expected height x width x 1")
+    if image.ndim == 3:
+        match(mask, image.shape, name=f"{name}: mask")
+    if mask.shape != (*image.shape[:-1], 1):
+        expected = "height x width x 1" if image.ndim == 3 else f"a mask a frame, {(*image.shape[:-1], 1)}"
+        raise InputError(f"{name}: the mask has the shape {mask.shape}: expected {expected}")
     if not np.isin(mask, (0, 1)).all():
-        raise InputError(f"picture {position}: the mask has values other than 0 and 1 (1 = hole): make it binary")
+        raise InputError(f"{name}: the mask has values other than 0 and 1 (1 = hole): make it binary")
     if not mask.any() or mask.all():
         state = "full" if mask.any() else "empty"
-        raise InputError(f"picture {position}: the mask is {state}: there is nothing to measure; give another mask")
+        raise InputError(f"{name}: the mask is {state}: there is nothing to measure; give another mask")
     return mask.astype(np.uint8)
 
 
-def _check_results(results: list, truths: list) -> None:
+def _check_results(results: list, truths: list, noun: str) -> None:
     if len(results) != len(truths):
-        raise InputError(f"inpaint gave {len(results)} results for {len(truths)} pictures: one each is expected")
-    for result in results:
+        raise InputError(f"inpaint gave {len(results)} results for {len(truths)} {noun}s: one each is expected")
+    for result, truth in zip(results, truths, strict=True):
         if result.dtype != np.uint8:
-            raise InputError(f"inpaint gave {result.dtype} pictures: uint8 in 0..255 is expected")
+            raise InputError(f"inpaint gave {result.dtype} {noun}s: uint8 in 0..255 is expected")
+        if truth.ndim == 4 and not 1 <= len(result) <= len(truth):
+            raise InputError(f"inpaint gave {len(result)} frames for a clip of {len(truth)}")
+
+
+def _written(arrays: list, results: list) -> list:
+    """Of clips the last frames, as many as the results have; pictures as they are."""
+    pairs = zip(arrays, results, strict=True)
+    return [array[len(array) - len(result) :] if array.ndim == 4 else array for array, result in pairs]
 
 
 def _overall(states: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Metric]) -> dict[str, Any]:

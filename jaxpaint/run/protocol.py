@@ -10,13 +10,14 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxpaint
 from jaxpaint.data.arrays import ArraySource
+from jaxpaint.data.bilinear import resize_bilinear
 from jaxpaint.data.decode import decode_channels, read_header
 from jaxpaint.data.demo import DemoSource
 from jaxpaint.data.folder import FolderSource, list_pictures
@@ -33,9 +34,10 @@ RESIZING = {
     "center-crop": "shorter side resized to the size (Pillow BILINEAR, antialiased), then the centre cut out",
     "crop": "the centre cut out at full resolution; a smaller picture is first enlarged to cover the size",
     "resize": "the whole picture resized, proportions given up (Pillow BILINEAR, antialiased)",
+    "bilinear": "as resize, without antialiasing (OpenCV's INTER_LINEAR: E2FGVI, ProPainter)",
     "none": "pictures as they are",
 }
-_FIT = {"center-crop": "shorter", "crop": "crop", "resize": "resize"}
+_FIT = {"center-crop": "shorter", "crop": "crop", "resize": "resize", "bilinear": "resize"}
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
@@ -56,6 +58,48 @@ def size_name(size: tuple[int, int] | None) -> str:
     return "original" if size is None else f"{size[0]}x{size[1]}"
 
 
+class Fitting(NamedTuple):
+    """How pictures get the evaluated size: `size` height and width, None for their own; `resizing` of `RESIZING`."""
+
+    size: tuple[int, int] | None
+    resizing: str
+
+    @classmethod
+    def checked(cls, size: tuple[int, int] | None, resizing: str) -> "Fitting":
+        """From the command line; InputError where there is no such way."""
+        if resizing not in RESIZING:
+            raise InputError(f"--resize {resizing}: expected one of {', '.join(RESIZING)}")
+        return cls(size, "none" if size is None else resizing)
+
+    def window(self, shape: tuple[int, int]) -> Window:
+        """The part of a picture of that height and width which is evaluated: the centre."""
+        if self.resizing == "none":
+            return Window(*shape, 0, 0)
+        return window(*shape, self.size, _FIT[self.resizing], 0.5, 0.5)
+
+    def check(self, shape: tuple[int, int], label: str) -> None:
+        """InputError where a picture of that height and width cannot be evaluated."""
+        height, width = shape
+        if min(shape) < SMALLEST:
+            raise InputError(f"{label} is {height}x{width}: at least {SMALLEST} px on a side are needed")
+        if self.resizing == "none" and self.size not in (None, shape):
+            raise InputError(
+                f"{label} is {height}x{width}, and --resize none asks for pictures of --size {size_name(self.size)} "
+                "exactly: give --size original, or another --resize"
+            )
+
+    def cut(self, image: np.ndarray, label: str) -> np.ndarray:
+        """uint8 h w 3 as it is evaluated."""
+        self.check(image.shape[:2], label)
+        if self.resizing == "bilinear":
+            return resize_bilinear(image, *self.size)
+        return image if self.resizing == "none" else cut(image, self.window(image.shape[:2]), self.size)
+
+    def card(self) -> dict[str, str]:
+        """Its part of the protocol card."""
+        return {"resolution": size_name(self.size), "resize": f"{self.resizing}: {RESIZING[self.resizing]}"}
+
+
 class Pictures(Sequence):
     """The pictures of an evaluation, decoded when asked for: uint8 h w 3, cut to one size by a fixed rule.
 
@@ -66,15 +110,14 @@ class Pictures(Sequence):
       limit: only the first so many, in the order of their names; None for all
     """
 
+    noun = "picture"
+
     def __init__(self, data: str, size: tuple[int, int] | None, resizing: str, limit: int | None = None):
-        if resizing not in RESIZING:
-            raise InputError(f"--resize {resizing}: expected one of {', '.join(RESIZING)}")
-        if limit is not None and limit < 1:
-            raise InputError(f"--limit {limit}: nothing would be evaluated; give at least 1")
-        self.size, self.resizing = size, "none" if size is None else resizing
+        self.fitting, self.size = Fitting.checked(size, resizing), size
+        check_limit(limit)
         self.source = _source(data, size, limit)
         self.count = len(self.source) if limit is None else min(limit, len(self.source))
-        self.dataset, self.split = _dataset(data)
+        self.dataset, self.split = dataset(data)
 
     def __len__(self) -> int:
         return self.count
@@ -82,24 +125,11 @@ class Pictures(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        image = self.source.picture(index)
-        if min(image.shape[:2]) < SMALLEST:
-            height, width = image.shape[:2]
-            raise InputError(f"{self.label(index)} is {height}x{width}: at least {SMALLEST} px on a side are needed")
-        if self.resizing == "none":
-            if self.size not in (None, image.shape[:2]):
-                raise InputError(
-                    f"{self.label(index)} is {image.shape[0]}x{image.shape[1]}, and --resize none asks for pictures "
-                    f"of --size {size_name(self.size)} exactly: give --size original, or another --resize"
-                )
-            return image
-        return cut(image, self.window(image.shape[:2]), self.size)
+        return self.fitting.cut(self.source.picture(index), self.label(index))
 
     def window(self, shape: tuple[int, int]) -> Window:
-        """The part of a picture of that height and width which is evaluated: the centre."""
-        if self.resizing == "none":
-            return Window(*shape, 0, 0)
-        return window(*shape, self.size, _FIT[self.resizing], 0.5, 0.5)
+        """See `Fitting.window`."""
+        return self.fitting.window(shape)
 
     def shape(self, index: int) -> tuple[int, int]:
         """Height and width of the picture as it is stored; of a file, from its header."""
@@ -122,8 +152,7 @@ class Pictures(Sequence):
             "split": self.split,
             "files_sha256": self.source.hash,
             "pictures": self.count,
-            "resolution": size_name(self.size),
-            "resize": f"{self.resizing}: {RESIZING[self.resizing]}",
+            **self.fitting.card(),
         }
 
 
@@ -295,6 +324,12 @@ def to_json(report: Mapping[str, Any]) -> str:
     return json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def check_limit(limit: int | None) -> None:
+    """InputError where ``--limit`` leaves nothing."""
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: nothing would be evaluated; give at least 1")
+
+
 def _source(data: str, size: tuple[int, int] | None, limit: int | None):
     if data == "demo":
         return DemoSource(size or (256, 256), limit or DEMO_PICTURES, split="validation")
@@ -303,7 +338,7 @@ def _source(data: str, size: tuple[int, int] | None, limit: int | None):
     return FolderSource(data)
 
 
-def _dataset(data: str) -> tuple[str, str]:
+def dataset(data: str) -> tuple[str, str]:
     """Dataset and split as a folder's last names say: bsds500/val is ("bsds500", "val"), else (name, "all")."""
     if data == "demo":
         return "demo", "validation"

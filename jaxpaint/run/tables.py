@@ -14,34 +14,42 @@ FLAG = "†"
 """At a value that is not to be quoted without its note."""
 
 
-def tables(report: Mapping[str, Any], metrics: Mapping[str, Metric], remarks: Sequence[str] = ()) -> str:
+def tables(
+    report: Mapping[str, Any], metrics: Mapping[str, Metric], remarks: Sequence[str] = (), noun: str = "picture"
+) -> str:
     """The figures as Markdown: whole picture and hole side by side; with buckets, a table a region.
 
     Args:
       report: of `jaxpaint.run.measure.evaluate`
       metrics: what it was made with
       remarks: sentences for the end
+      noun: what N counts: "picture" or "clip"
     """
     results, buckets = report["results"], report.get("buckets")
     lines, notes = [], []
     if buckets is None:
         columns = {"whole": (results, "whole"), "hole": (results, "hole")}
-        lines += _table(results, metrics, columns, notes, "metric")
+        lines += _table(results, metrics, columns, notes, "metric", noun)
     else:
         for region, title in (("whole", "whole picture"), ("hole", "hole")):
             columns = {"all": (results, region)} | {b: (figures, region) for b, figures in buckets.items()}
-            lines += ["", *_table(results, metrics, columns, notes, title)]
+            lines += ["", *_table(results, metrics, columns, notes, title, noun)]
     outside = results.get("outside_max_abs_diff", {}).get("outside")
     lines.append("")
     if outside:
         lines.append(f"outside_max_abs_diff: {outside['value']:g} (known pixels, in steps of 1/255)")
     times = f" x {len(buckets)} mask buckets" if buckets else ""
-    lines.append(f"N: {report['n']} pictures{times}. ↑ higher is better, ↓ lower is better; ranges as in the card.")
+    lines.append(f"N: {report['n']} {noun}s{times}. ↑ higher is better, ↓ lower is better; ranges as in the card.")
     return "\n".join([*lines, *dict.fromkeys([*notes, *remarks])]).strip("\n")
 
 
 def _table(
-    results: Mapping, metrics: Mapping[str, Metric], columns: Mapping[str, tuple], notes: list[str], title: str
+    results: Mapping,
+    metrics: Mapping[str, Metric],
+    columns: Mapping[str, tuple],
+    notes: list[str],
+    title: str,
+    noun: str,
 ) -> list[str]:
     rows = [[title, *columns]]
     for name, regions in results.items():
@@ -55,7 +63,7 @@ def _table(
             overall = figures is results
             known = _peculiar(regions[region]) and not metrics[name].of_set  # for the same reason
             if overall or (_peculiar(result) and not known):
-                for before, after in _notes(result):
+                for before, after in _notes(result, noun):
                     said.setdefault((before, region, after), []).extend([] if overall else [label])
         notes += [f"{before}{name} ({', '.join([r, *labels])}){after}" for (before, r, after), labels in said.items()]
         if any(region in regions for _, region in columns.values()):
@@ -84,7 +92,7 @@ def _peculiar(result: Mapping) -> bool:
     return result["value"] is None or bool(result.get("flag"))
 
 
-def _notes(result: Mapping) -> list[tuple[str, str]]:
+def _notes(result: Mapping, noun: str) -> list[tuple[str, str]]:
     """What is to be said of a result: what comes before its name, and what comes after."""
     if result["value"] is None:
         return [("", f" is not given: {result['reason']}.")]
@@ -94,7 +102,8 @@ def _notes(result: Mapping) -> list[tuple[str, str]]:
     if result.get("infinite"):
         notes.append(("", f": {result['infinite']} infinite values counted and left out."))
     if result.get("empty"):
-        notes.append(("", f": {result['empty']} pictures left out, the region has no usable pixel."))
+        things = "frames" if "frames" in result else f"{noun}s"  # of a clip's frames, see jaxpaint.metrics.clips
+        notes.append(("", f": {result['empty']} {things} left out, the region has no usable pixel."))
     return notes
 
 

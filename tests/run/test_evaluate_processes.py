@@ -30,7 +30,7 @@ from jaxpaint.train import State, System
 from jaxpaint.types import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
-LIMIT = 150
+LIMIT = 240
 """Seconds that a child may take."""
 
 FILES = ("metrics.json", "table.md", "sheet.png", "pictures.csv")
@@ -46,6 +46,8 @@ ours.NETWORK_METRICS.update(ours.TINY)
 status = evaluate.main([*arguments, "--out", folder + "/two"])
 print("STATUS", status, jax.process_count(), jax.local_device_count())
 print("FIGURES", json.dumps(ours.validated(folder)))
+status = evaluate.main([*ours.clips(), "--out", folder + "/clips_two"])
+print("CLIPS", status)
 status = evaluate.main([*arguments, "--masks", folder + "/bad", "--out", folder + "/bad_two"])
 print("STATUS", status)
 """
@@ -55,6 +57,12 @@ def command(folder) -> list[str]:
     shared = ["--data", f"{folder}/pictures", "--size", "64", "--batch", "2", "--checkpoint", f"{folder}/weights"]
     metrics = f"l1,psnr,lpips.alex,{','.join(TINY)}"
     return [*shared, "--masks", f"{folder}/masks", "--metrics", metrics, "--features", "random"]
+
+
+def clips() -> list[str]:
+    """Three demo clips; the second process has two of them."""
+    shared = ["--video", "--data", "demo", "--limit", "3", "--frames", "3", "--size", "32x40", "--baseline", "mean"]
+    return [*shared, "--mask-set", "moving-box", "--metrics", "psnr,ewarp", "--flow", "tvl1"]
 
 
 def tiny_extractor():
@@ -138,6 +146,7 @@ def test_two_processes_write_the_bytes_of_one(folder, monkeypatch):
     try:
         assert evaluate.main([*command(folder), "--out", str(folder / "one")], say=lambda line: None) == 0
         figures = validated(folder)
+        assert evaluate.main([*clips(), "--out", str(folder / "clips_one")], say=lambda line: None) == 0
         ended = [child.communicate(timeout=LIMIT) for child in children]
     finally:
         for child in children:
@@ -147,6 +156,7 @@ def test_two_processes_write_the_bytes_of_one(folder, monkeypatch):
         assert "STATUS 0 2 2" in out, out + err
         (line,) = [line for line in out.splitlines() if line.startswith("FIGURES ")]
         assert json.loads(line.removeprefix("FIGURES ")) == figures
+        assert "CLIPS 0" in out, err
         # The last picture is the second process's: both say so, and neither waits for the other.
         assert "STATUS 2" in out
         assert "4.png has no hole" in err
@@ -154,9 +164,11 @@ def test_two_processes_write_the_bytes_of_one(folder, monkeypatch):
     assert "psnr" not in ended[1][0].replace(json.dumps(figures), "")
     for name in FILES:
         assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes(), name
+    for name in (*FILES[:3], "clips.csv"):
+        assert (folder / "clips_two" / name).read_bytes() == (folder / "clips_one" / name).read_bytes(), name
     report = json.loads((folder / "one/metrics.json").read_text())
     assert report["results"]["l1"]["hole"]["n"] == 5 and report["results"]["l1"]["hole"]["value"] > 0.01
-    lpips, kernel, plane = (report["results"][f"{name}[random features]"]["whole"] for name in ("lpips.alex", *TINY))
+    lpips, kernel, plane = (report["results"][name]["whole"] for name in ("lpips.alex[random features]", *TINY))
     assert lpips["n"] == kernel["n"] == plane["n"] == 5
     assert lpips["value"] > 1e-4 and abs(kernel["value"]) > 1e-4 and "N = 5 is not above" in plane["flag"]
     assert not (folder / "bad_two").exists()

@@ -89,7 +89,7 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
     if count < 1:
         raise InputError(f"{count} masks of the set {name!r} were asked for: ask for at least 1")
     # Pinned, both: the generator and how it splits are settings that a program may have changed.
-    with jax.default_device(_cpu()), jax.threefry_partitionable(True):
+    with jax.default_device(cpu()), jax.threefry_partitionable(True):
         # Another stream for each set: two sets with one seed should not share their strokes.
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
         size = min(count, BATCH)
@@ -100,7 +100,8 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
     return np.concatenate(parts)[:count]
 
 
-def _cpu() -> jax.Device:
+def cpu() -> jax.Device:
+    """Where sets are drawn, whatever accelerator there is; InputError if JAX was started without it."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
