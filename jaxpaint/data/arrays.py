@@ -24,7 +24,7 @@ class ArraySource:
     def __init__(self, arrays: Mapping[str, np.ndarray] | str):
         self.name = f"arrays {arrays}" if isinstance(arrays, str) else "arrays in memory"
         if isinstance(arrays, str):
-            arrays = _load(arrays)
+            arrays = load_arrays(arrays)
         if "images" not in arrays:
             raise InputError(f"{self.name}: no array 'images' (there are {sorted(arrays)}): uint8 n h w 3 is expected")
         self.images = np.asarray(arrays["images"])
@@ -58,7 +58,8 @@ class ArraySource:
         return self._hash
 
 
-def _load(path: str) -> dict[str, np.ndarray]:
+def load_arrays(path: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, by name. Raises InputError where it cannot be read, or is none."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in file.files}

@@ -1,21 +1,23 @@
 """Where the clips of a training run lie: folders of frame folders, arrays, or a TFDS video set.
 
-A source has ``len``, ``label(index)``, ``length(index)`` (frames), ``frame(index, number)``, ``masked`` (whether there
+A source has ``len``, ``label(index)``, ``length(index)`` (frames), ``frame(index, number)``, ``masks`` (None, or there
 is a ``mask(index, number)``), ``counted`` (whether lengths are known without reading clips), ``name`` and ``hash``. A
-frame is read when it is asked for. Only `TfdsClips` needs TensorFlow.
+frame is read when it is asked for, by any thread. Only `TfdsClips` needs TensorFlow.
 """
 
 import hashlib
 import os
 import pathlib
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxpaint.data.decode import decode, decode_channels
+from jaxpaint.data.arrays import load_arrays
+from jaxpaint.data.decode import decode
 from jaxpaint.data.frames import frame_files
+from jaxpaint.data.masks import read_mask
 from jaxpaint.data.tfds import TfdsSource
-from jaxpaint.ops.masks.check import CONVENTIONS, binarise
 from jaxpaint.types import InputError
 
 
@@ -23,34 +25,18 @@ class FolderClips:
     """A folder of folders, each a clip of picture files in natural order (DAVIS, YouTube-VOS).
 
     Args:
-      root: every folder in it that holds pictures is a clip; hidden ones are not.
-      masks: a folder with one folder of masks for each clip, of the same name and as many masks as frames; or "".
-      mask_convention: "hole-white", "hole-black", "alpha", or "nonzero": whatever is not black is hole (the object
-        annotations of the data sets above, also where they are coloured).
+      root: every folder in it that is not hidden is a clip.
 
     Raises:
-      InputError: no such folder, no clip in it, a clip without masks or with another number of them.
+      InputError: no such folder, no clip in it, a clip without frames.
     """
 
     counted = True
+    masks = None
 
-    def __init__(self, root: str | os.PathLike, masks: str | os.PathLike = "", mask_convention: str = "nonzero"):
-        self.root, self.convention = pathlib.Path(root), mask_convention
-        self.name = f"folder of clips {root}"
-        if mask_convention not in (*CONVENTIONS, "nonzero"):
-            known = ", ".join((*CONVENTIONS, "nonzero"))
-            raise InputError(f"mask convention {mask_convention!r} is not known: give one of {known}")
-        if not self.root.is_dir():
-            raise InputError(f"{self.name}: there is no such folder")
-        self.clips = sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
-        if not self.clips:
-            raise InputError(f"{self.name} holds no folder: each clip is a folder of its frames")
-        self.files = [frame_files(self.root / clip) for clip in self.clips]
-        self.mask_root = pathlib.Path(masks) if masks else None
-        self.mask_files = [frame_files(self.mask_root / clip) for clip in self.clips] if masks else None
-        for clip, files, others in zip(self.clips, self.files, self.mask_files or self.files, strict=True):
-            if len(files) != len(others):
-                raise InputError(f"clip {clip} of {self.name} has {len(files)} frames and {len(others)} masks")
+    def __init__(self, root: str | os.PathLike):
+        self.root, self.name = pathlib.Path(root), f"folder of clips {root}"
+        self.clips, self.files = _folders(self.root, self.name)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -66,19 +52,6 @@ class FolderClips:
         """uint8 h w 3. Raises InputError where the file is broken."""
         return decode(self.root / self.clips[index] / self.files[index][number])
 
-    def mask(self, index: int, number: int) -> np.ndarray:
-        """uint8 h w 1, 1 = hole; it may be empty."""
-        path = self.mask_root / self.clips[index] / self.mask_files[index][number]
-        pixels = decode_channels(path)
-        if self.convention == "nonzero":
-            colours = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., :1]
-            return colours.any(-1, keepdims=True).astype(np.uint8)
-        return binarise(pixels, self.convention, name=str(path), allow_empty=True)
-
-    @property
-    def masked(self) -> bool:
-        return self.mask_files is not None
-
     @property
     def hash(self) -> str:
         """SHA-256 over names and sizes of the frames, in hex."""
@@ -89,21 +62,65 @@ class FolderClips:
         return digest.hexdigest()
 
 
+class FolderMasks:
+    """A folder of folders of mask files, as `FolderClips` of frames.
+
+    Args:
+      root: every folder in it that is not hidden is a clip of masks.
+      convention: see `Data.mask_convention`.
+
+    Raises:
+      InputError: as `FolderClips`.
+    """
+
+    counted = True
+
+    def __init__(self, root: str | os.PathLike, convention: str):
+        self.root, self.name, self.convention = pathlib.Path(root), f"folder of masks {root}", convention
+        self.clips, self.files = _folders(self.root, self.name)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def label(self, index: int) -> str:
+        return self.clips[index]
+
+    def length(self, index: int) -> int:
+        return len(self.files[index])
+
+    def mask(self, index: int, number: int) -> np.ndarray:
+        """uint8 h w 1, 1 = hole; it may be empty. Raises InputError where the file is broken, or is no mask."""
+        path = self.root / self.clips[index] / self.files[index][number]
+        return read_mask(path, self.convention, allow_empty=True)
+
+
+def _folders(root: pathlib.Path, name: str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """(names of the folders in a folder, the pictures of each)."""
+    if not root.is_dir():
+        raise InputError(f"{name}: there is no such folder")
+    clips = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    if not clips:
+        raise InputError(f"{name} holds no folder: each clip is a folder of its frames")
+    return clips, [frame_files(root / clip) for clip in clips]
+
+
 class ArrayClips:
     """Clips in memory.
 
     Args:
       arrays: ``clips`` uint8, n t h w 3 or a list of t h w 3, and optionally ``masks`` n t h w 1 or a list of t h w 1,
-        0 and 1, 1 = hole.
+        0 and 1, 1 = hole; or the path of an .npz file that holds them.
 
     Raises:
-      InputError: an array is missing or of another shape or type.
+      InputError: no such file, not an .npz, an array is missing or of another shape or type.
     """
 
-    name = "clips in memory"
     counted = True
 
-    def __init__(self, arrays: Mapping[str, Sequence[np.ndarray]]):
+    def __init__(self, arrays: Mapping[str, Sequence[np.ndarray]] | str):
+        self.name = f"arrays {arrays}" if isinstance(arrays, str) else "clips in memory"
+        if isinstance(arrays, str):
+            arrays = load_arrays(arrays)
         if "clips" not in arrays or not len(arrays["clips"]):
             raise InputError(
                 f"{self.name}: no 'clips' (there are {sorted(arrays)}): a list of uint8 t h w 3 is expected"
@@ -138,10 +155,6 @@ class ArrayClips:
         return self.masks[index][number].astype(np.uint8)
 
     @property
-    def masked(self) -> bool:
-        return self.masks is not None
-
-    @property
     def hash(self) -> str:
         """SHA-256 over shapes and contents, in hex."""
         digest = hashlib.sha256()
@@ -161,16 +174,24 @@ class TfdsClips:
       feature: name of the video's feature, uint8 t h w 3.
 
     Raises:
-      InputError: as `TfdsSource`; while reading, the feature is no clip.
+      InputError: as `TfdsSource`; the feature is no clip.
     """
 
-    masked = counted = False
+    masks = None
+    counted = False
 
     def __init__(self, name: str, split: str = "train", *, directory: str = "", feature: str = "video"):
         self._set = TfdsSource(name, split, directory=directory, feature=feature)
+        kind = self._set._builder.info.features[feature]
+        if kind.np_dtype != np.uint8 or len(kind.shape) != 4 or kind.shape[-1] != 3:
+            raise InputError(
+                f"{self._set.name}: {feature!r} is {np.dtype(kind.np_dtype)} {kind.shape}: no clip, uint8 t h w 3; "
+                "set data.feature"
+            )
         self._clips = self._set._builder.as_data_source(split=split)
         self.name, self.hash, self._feature = self._set.name, self._set.hash, feature
         self._last: tuple[int, np.ndarray | None] = (-1, None)
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._set)
@@ -185,9 +206,7 @@ class TfdsClips:
         return self._clip(index)[number]
 
     def _clip(self, index: int) -> np.ndarray:
-        if self._last[0] != index:
-            clip = np.asarray(self._clips[index][self._feature])  # a list of frames
-            if clip.ndim != 4 or clip.shape[3] != 3 or clip.dtype != np.uint8:
-                raise InputError(f"{self.label(index)}: {self._feature!r} is {clip.dtype} {clip.shape}: no RGB clip")
-            self._last = (index, clip)
-        return self._last[1]
+        with self._lock:
+            if self._last[0] != index:
+                self._last = (index, np.asarray(self._clips[index][self._feature]))  # a list of frames
+            return self._last[1]

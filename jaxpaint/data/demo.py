@@ -64,9 +64,26 @@ def scene(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     _paint(canvas, ground, rng, _pattern(rng, y, x, side), 1 - 0.4 * (bottom - y) + 0 * x)
 
     for _ in range(3 + int(4 * rng.random())):
-        inside, shade = _shape(rng, y, x, bottom, right)
-        pattern = _pattern(rng, y, x, side) if rng.random() < 0.4 else None
-        _paint(canvas, inside, rng, pattern, shade)
+        draw_object(canvas, rng, y, x)
+    return to_bytes(canvas)
+
+
+def draw_object(canvas: np.ndarray, rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> None:
+    """Paints one object, a disc or a box, onto a picture; by `rng` it is where coordinates are within the picture.
+
+    Args:
+      canvas: float32 h w 3 in [0, 1].
+      rng: what the object is and where. Two generators of one state draw it alike: with other coordinates, elsewhere.
+      y, x: float32 h 1 and 1 w: where the object's pixels are looked up, in units of the longer side.
+    """
+    side = max(canvas.shape[:2])
+    inside, shade = _shape(rng, y, x, canvas.shape[0] / side, canvas.shape[1] / side)
+    pattern = _pattern(rng, y, x, side) if rng.random() < 0.4 else None
+    _paint(canvas, inside, rng, pattern, shade)
+
+
+def to_bytes(canvas: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1] to uint8."""
     return np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -50,8 +50,24 @@ class MaskFolder:
 
     def read(self, number: int) -> np.ndarray:
         """The mask file `number`, whole: uint8 h w 1."""
-        path = os.path.join(self.root, self.files[number])
-        return binarise(decode_channels(path), self.convention, name=path)
+        return read_mask(os.path.join(self.root, self.files[number]), self.convention)
+
+
+def read_mask(path: str | os.PathLike, convention: str, *, allow_empty: bool = False) -> np.ndarray:
+    """A mask file: uint8 h w 1 in {0, 1}, 1 = hole.
+
+    Args:
+      convention: as `Data.mask_convention`.
+      allow_empty: as `binarise`; what is "nonzero" may always be empty.
+
+    Raises:
+      InputError: the file is broken, or is no mask by the convention.
+    """
+    pixels = decode_channels(path)
+    if convention == "nonzero":
+        colours = pixels[..., :3] if pixels.shape[-1] > 2 else pixels[..., :1]
+        return colours.any(-1, keepdims=True).astype(np.uint8)
+    return binarise(pixels, convention, name=os.fspath(path), allow_empty=allow_empty)
 
 
 def pair(pictures: list[str], masks: list[str], root: str, instead: str = "") -> list[int]:

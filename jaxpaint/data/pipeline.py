@@ -10,48 +10,56 @@ import numpy as np
 from jaxpaint.data._tensorflow import tensorflow
 from jaxpaint.data.arrays import ArraySource
 from jaxpaint.data.broken import Broken
+from jaxpaint.data.clip_sources import ArrayClips, FolderClips, TfdsClips
+from jaxpaint.data.clips import clip_batches, mask_entry
 from jaxpaint.data.config import Data
 from jaxpaint.data.demo import DemoSource
+from jaxpaint.data.demo_clips import DemoClips
 from jaxpaint.data.folder import FolderSource
 from jaxpaint.data.geometry import cut, cut_mask
 from jaxpaint.data.masks import MaskFolder
 from jaxpaint.data.plan import Plan
 from jaxpaint.data.prefetch import Prefetch
+from jaxpaint.data.tfds import TfdsSource
 from jaxpaint.types import InputError
 
 SOURCES = ("demo", "folder", "tfds", "arrays")
 
 
 def open_source(data: Data):
-    """The pictures that `data` names.
+    """The pictures that `data` names, or the clips where it has `frames`.
 
     Returns:
       A source: ``len(source)``; ``name``; ``hash``, hex, of the list of files, for the protocol card;
-      ``label(index)``, a file's name; ``picture(index)``, the whole picture, uint8 h w 3.
+      ``label(index)``, a file's name; ``picture(index)``, the whole picture, uint8 h w 3. Of clips: see
+      `jaxpaint.data.clip_sources`.
 
     Raises:
-      InputError: a field has no meaning, there is no such source, or no picture in it.
+      InputError: a field has no meaning, there is no such source, or nothing in it.
     """
     _check(data)
     if data.source == "demo":
+        if data.frames:
+            most = (data.frames - 1) * data.stride[1] + 1
+            return DemoClips(data.size, max(30, most), data.length, data.split)
         return DemoSource(data.size, data.length, data.split)
     if not data.path:
-        raise InputError(f"data.source is {data.source!r} but data.path is empty: say where the pictures are")
+        what = "clips" if data.frames else "pictures"
+        raise InputError(f"data.source is {data.source!r} but data.path is empty: say where the {what} are")
     path = os.path.expanduser(data.path)
     if data.source == "folder":
-        return FolderSource(path)
+        return FolderClips(path) if data.frames else FolderSource(path)
     if data.source == "arrays":
-        return ArraySource(path)
-    from jaxpaint.data.tfds import TfdsSource
-
-    return TfdsSource(data.path, data.split, directory=os.path.expanduser(data.directory), feature=data.feature)
+        return ArrayClips(path) if data.frames else ArraySource(path)
+    kind, feature = (TfdsClips, "video") if data.frames else (TfdsSource, "image")
+    return kind(data.path, data.split, directory=os.path.expanduser(data.directory), feature=data.feature or feature)
 
 
 class Stream:
     """Iterator over this process's batches; see `stream`.
 
     source: what `open_source` gave
-    broken: name -> reason of the broken pictures met so far, by this process
+    broken: name -> reason of the broken pictures or clips met so far, by this process
     close:  ends the work in the background. Letting go of the stream does the same, and so does the end of the program:
             TensorFlow's threads call Python, and would wait for ever for an interpreter that is on its way out.
     """
@@ -92,6 +100,9 @@ def stream(
       ``mask``     uint8 b h w 1 in {0, 1}, 1 = hole: where `data.masks` is set, or the arrays hold masks. A mask may
                    be empty, where the crop missed the hole.
 
+      Where `data.frames` is set, image and mask have a time axis, b t h w c; and where the masks are those of other
+      clips (`data.mask_pairing` "seed"), their entry is ``objects`` instead of ``mask``.
+
     Raises:
       InputError: here, on a bad field, a bad source or a batch that cannot be divided; while iterating, on too many
         broken pictures or a broken mask.
@@ -99,6 +110,9 @@ def stream(
     _check(data)
     source = open_source(data) if source is None else source
     plan = Plan(data, len(source), batch=batch, seed=seed, process=process, processes=processes)
+    if data.frames:
+        broken = Broken(source, data.max_broken, "clips")
+        return Stream(source, broken, clip_batches(data, source, plan, broken, start_step))
     broken = Broken(source, data.max_broken)
     masks = MaskFolder(data, source) if data.masks else None
     if source.encoded:
@@ -115,9 +129,10 @@ def stream(
 
 def specification(data: Data, source, batch: int) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of what `stream` gives, by name, for a process that makes `batch` examples a step."""
-    shapes = {"image": (batch, *data.size, 3), "position": (batch,)}
+    leading = (batch, data.frames) if data.frames else (batch,)
+    shapes = {"image": (*leading, *data.size, 3), "position": (batch,)}
     if data.masks or getattr(source, "masks", None) is not None:
-        shapes["mask"] = (batch, *data.size, 1)
+        shapes[mask_entry(data)] = (*leading, *data.size, 1)
     return {name: (shape, np.dtype(np.uint32 if name == "position" else np.uint8)) for name, shape in shapes.items()}
 
 
@@ -148,5 +163,10 @@ def _check(data: Data) -> None:
             raise InputError(f"data.{field} is {getattr(data, field)!r}: expected one of {', '.join(allowed)}")
     if len(data.size) != 2 or min(data.size) < 1:
         raise InputError(f"data.size is {data.size}: expected (height, width), both at least 1")
+    if data.frames < 0 or len(data.stride) != 2 or not 1 <= data.stride[0] <= data.stride[1]:
+        raise InputError(
+            f"data.frames is {data.frames} and data.stride {data.stride}: expected 0 frames (pictures) or more, and "
+            "(least, most) frames from one to the next, 1 or more"
+        )
     if not 0 <= data.max_broken <= 1:
         raise InputError(f"data.max_broken is {data.max_broken}: expected a share from 0 to 1, such as 0.01")

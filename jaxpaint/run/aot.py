@@ -43,6 +43,7 @@ class Cost(NamedTuple):
     peak_flops, bandwidth: of the device, per second
     collectives: kind -> (count, bytes, open_loops), see `jaxpaint.parallel.hlo`
     seconds:     wall time of the compilation here
+    frames:      of an example; 0: it is a picture
     """
 
     what: str
@@ -69,6 +70,7 @@ class Cost(NamedTuple):
     bandwidth: float | None = None
     collectives: dict[str, Any] | None = None
     seconds: float | None = None
+    frames: int = 0
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -208,7 +210,9 @@ def measure(experiment: Any, mesh: Any, batch: int, program: Callable) -> Cost:
     from jaxpaint.data import specification
     from jaxpaint.parallel.chips import chip_of
     from jaxpaint.parallel.mesh import check_batch
+    from jaxpaint.run.step import check_kind
 
+    check_kind(experiment)
     # "auto" looks at the machine that this runs on, and the program is for another.
     dtype = "bfloat16" if experiment.train.precision == "auto" else experiment.train.precision
     system = build(experiment, dtype)
@@ -225,6 +229,7 @@ def measure(experiment: Any, mesh: Any, batch: int, program: Callable) -> Cost:
         batch=batch,
         batch_per_chip=check_batch(batch, mesh, accumulate),
         size=tuple(experiment.data.size),
+        frames=experiment.data.frames,
         dtype=dtype,
         fits=False,
         usable=chip.usable if chip else None,
@@ -291,8 +296,9 @@ def lines(cost: Cost) -> str:
     """A `Cost`, to be read."""
     gib, mib = 2**30, 2**20
     mesh = " x ".join(f"{axis}={size}" for axis, size in cost.mesh.items() if size > 1) or "one device"
+    frames = f"{cost.frames} frames of " if cost.frames else ""
     text = [
-        f"{cost.topology}: {cost.devices} x {cost.kind} ({mesh}); {cost.what}, {cost.size[0]}x{cost.size[1]}, "
+        f"{cost.topology}: {cost.devices} x {cost.kind} ({mesh}); {cost.what}, {frames}{cost.size[0]}x{cost.size[1]}, "
         f"{cost.dtype}, batch {cost.batch:,}, {cost.batch_per_chip:,} a device"
     ]
     usable = f" of {cost.usable / gib:.2f} GiB" if cost.usable else ""

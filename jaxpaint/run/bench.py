@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxpaint.data import ArraySource, open_source, stream
+from jaxpaint.data import ArrayClips, ArraySource, open_source, stream
 from jaxpaint.io.atomic import replacing
 from jaxpaint.parallel import hosts
 from jaxpaint.parallel.chips import chip_of
@@ -34,11 +34,11 @@ from jaxpaint.run.compiles import Compiles
 from jaxpaint.run.config import Experiment, load, to_dict
 from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.inpainter import Inpainter
-from jaxpaint.run.step import compile_training
+from jaxpaint.run.step import check_kind, compile_training
 from jaxpaint.run.train import config_overrides
 from jaxpaint.run.turn import Times, read, turn
 from jaxpaint.systems import SYSTEMS
-from jaxpaint.train import State, System, Weights, compute_dtype
+from jaxpaint.train import State, System, compute_dtype
 from jaxpaint.types import InputError
 
 DESCRIPTION = """Measure a config's training step. Any field can be set: --config.train.batch=32 --config.mesh.fsdp=2.
@@ -47,6 +47,8 @@ With --data memory nothing is read or decoded, and TensorFlow is not needed.
 """
 
 GIB = 2**30
+CLIP = 30
+"""Frames of the clip that is filled."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -66,9 +68,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         "--data",
         choices=("config", "memory"),
         default="config",
-        help="the config's own pictures, or random ones in memory; default config",
+        help="the config's own pictures or clips, or random ones in memory; default config",
     )
-    parser.add_argument("--inpaint", action="store_true", help="measure filling pictures, too")
+    parser.add_argument("--inpaint", action="store_true", help="measure filling pictures or a clip, too")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the figures, with the circumstances")
     arguments, rest = parser.parse_known_args(argv)
     flags = ["--config", "--steps", "--repeats", "--warmup", "--data", "--inpaint", "--json"]
@@ -117,20 +119,21 @@ def bench(
     inpaint: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Measures a config; says the figures, and returns them as JSON can hold them.
+    """Measures a config; says the figures, and returns them as JSON can hold them. Examples are pictures, or clips.
 
     Args:
       experiment: see `jaxpaint.run.config`
       steps: updates in a block; made a multiple of ``train.dispatch``
       repeats: blocks
       warmup: updates before the first one
-      memory: random pictures in memory instead of the config's
-      inpaint: measure filling pictures, too
+      memory: random pictures or clips in memory instead of the config's
+      inpaint: measure filling pictures, too; of a system of clips, a clip of `CLIP` frames
       say: where lines for the user go
 
     Raises:
       InputError: a config, source, mesh or batch that cannot be used.
     """
+    check_kind(experiment)
     mesh = make_mesh(experiment.mesh)
     dtype = compute_dtype(experiment.train.precision)
     system = SYSTEMS[experiment.system].build(experiment.model, experiment.optim, dtype)
@@ -140,8 +143,9 @@ def bench(
     else:
         source = open_source(experiment.data)
     about["source"] = source.name
+    what = f"clips of {about['frames']} frames" if about["frames"] else "pictures"
     say(
-        f"{experiment.system}, {about['batch']} pictures of {about['size'][0]}x{about['size'][1]} an update, {dtype}, "
+        f"{experiment.system}, {about['batch']} {what} of {about['size'][0]}x{about['size'][1]} an update, {dtype}, "
         f"on {mesh.size} {about['device']} ({about['mesh']}, {experiment.mesh.mode}); {source.name}"
     )
     for note in system.notes:
@@ -152,22 +156,34 @@ def bench(
     if inpaint:
         if jax.process_count() > 1:
             raise InputError(f"--inpaint measures one process, and there are {jax.process_count()}: leave it away")
-        figures["inpainting"] = _inpainting(experiment, jax.device_get(state.weights), steps, repeats)
+        weights = jax.device_get(state.weights)
+        inpainter = Inpainter(experiment.system, experiment.model, weights, precision=experiment.train.precision)
+        measure = _streaming if experiment.data.frames else _inpainting
+        figures["inpainting"] = measure(experiment, inpainter, steps, repeats)
         say(inpainting_line(figures["inpainting"]))
     return figures
 
 
-def in_memory(experiment: Experiment) -> tuple[Experiment, ArraySource]:
-    """(the experiment with masks from memory where it has any from files, an `ArraySource` of random pictures)."""
+def in_memory(experiment: Experiment) -> tuple[Experiment, ArraySource | ArrayClips]:
+    """(the experiment with masks from memory where it has any from files, a source of random pictures or clips)."""
     data, count = experiment.data, max(64, 2 * experiment.train.batch)
     rng = np.random.default_rng(0)
-    arrays = {"images": rng.integers(0, 256, (count, *data.size, 3), np.uint8)}
+    shape = (count, *data.size)
+    if data.frames:
+        shape = (max(8, count // data.frames), (data.frames - 1) * data.stride[1] + 1, *data.size)
+    arrays = {"clips" if data.frames else "images": rng.integers(0, 256, (*shape, 3), np.uint8)}
     if data.masks:
-        holes = np.zeros((count, *data.size, 1), np.uint8)
-        holes[:, data.size[0] // 4 : data.size[0] // 2, data.size[1] // 4 : data.size[1] // 2] = 1
-        arrays["masks"] = holes
+        arrays["masks"] = np.zeros((*shape, 1), np.uint8)
+        arrays["masks"][:] = _quarter(data.size)
     data = dataclasses.replace(data, source="arrays", path="", masks="")
-    return dataclasses.replace(experiment, data=data), ArraySource(arrays)
+    return dataclasses.replace(experiment, data=data), (ArrayClips if data.frames else ArraySource)(arrays)
+
+
+def _quarter(size: tuple[int, int]) -> np.ndarray:
+    """uint8 h w 1: a box of a quarter of each side as the hole."""
+    mask = np.zeros((*size, 1), np.uint8)
+    mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 1
+    return mask
 
 
 def circumstances(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
@@ -180,6 +196,7 @@ def circumstances(experiment: Experiment, mesh: Mesh) -> dict[str, Any]:
         "experiment": json.loads(text),
         "batch": experiment.train.batch,
         "size": list(experiment.data.size),
+        "frames": experiment.data.frames,
         "precision": str(compute_dtype(experiment.train.precision)),
         "device": device.device_kind,
         "platform": device.platform,
@@ -241,8 +258,7 @@ def _training(
         "dispatch": dispatch,
         "milliseconds": _milliseconds(blocks),
         "updates_per_second": 1 / seconds,
-        "images_per_second": settings.batch / seconds,
-        "images_per_second_per_device": settings.batch / seconds / mesh.size,
+        **_rates(experiment, settings.batch / seconds, mesh.size),
         "host_milliseconds": {name: 1e3 * value for name, value in host.items()},
         "input_share": host["input"] / host["all"],
         "compile_seconds": program.seconds,
@@ -255,6 +271,17 @@ def _training(
         "peak_memory": peak_memory(),
     }
     return figures, state
+
+
+def _rates(experiment: Experiment, per_second: float, devices: int) -> dict[str, float]:
+    """Examples a second, by what they are."""
+    if not experiment.data.frames:
+        return {"images_per_second": per_second, "images_per_second_per_device": per_second / devices}
+    return {
+        "clips_per_second": per_second,
+        "clips_per_second_per_device": per_second / devices,
+        "frames_per_second": per_second * experiment.data.frames,
+    }
 
 
 def share_of_peak(flops: float, seconds: float, device_kind: str, dtype: str) -> dict[str, Any]:
@@ -289,16 +316,14 @@ def peak_memory() -> dict[str, Any]:
     return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "of": "the process, on the host"}
 
 
-def _inpainting(experiment: Experiment, weights: Weights, steps: int, repeats: int) -> dict[str, Any]:
+def _inpainting(experiment: Experiment, inpainter: Inpainter, steps: int, repeats: int) -> dict[str, Any]:
     """Figures of filling pictures in memory with `Inpainter`, everything included: padding, sending, pasting back."""
     height, width = experiment.data.size
-    inpainter = Inpainter(experiment.system, experiment.model, weights, precision=experiment.train.precision)
     size = experiment.train.batch
     count = max(steps, 2) * size
     images = np.random.default_rng(0).integers(0, 256, (min(count, 64), height, width, 3), np.uint8)
     images = [images[n % len(images)] for n in range(count)]
-    mask = np.zeros((height, width, 1), np.uint8)
-    mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+    mask = _quarter((height, width))
 
     def once() -> float:
         started = time.perf_counter()
@@ -317,6 +342,28 @@ def _inpainting(experiment: Experiment, weights: Weights, steps: int, repeats: i
     }
 
 
+def _streaming(experiment: Experiment, inpainter: Inpainter, steps: int, repeats: int) -> dict[str, Any]:
+    """Figures of filling a clip in memory with `Inpainter.stream`."""
+    del steps
+    clip = np.random.default_rng(0).integers(0, 256, (CLIP, *experiment.data.size, 3), np.uint8)
+    masks = np.broadcast_to(_quarter(experiment.data.size), (*clip.shape[:-1], 1))
+
+    def once() -> float:
+        started = time.perf_counter()
+        assert sum(1 for _ in inpainter.stream(clip, masks)) == CLIP
+        return time.perf_counter() - started
+
+    first = once()
+    times = [once() for _ in range(repeats)]
+    return {
+        "runs": repeats,
+        "frames": CLIP,
+        "milliseconds": _milliseconds([seconds / CLIP for seconds in times]),
+        "frames_per_second": CLIP / statistics.median(times),
+        "first_seconds": first,
+    }
+
+
 def training_lines(figures: dict[str, Any]) -> str:
     """The figures of training, to be read."""
     time_, host, flops, memory = (
@@ -324,13 +371,19 @@ def training_lines(figures: dict[str, Any]) -> str:
     )
     share = f"{100 * flops['share']:.1f} % of the peak" if flops["share"] is not None else "no share of the peak"
     several = f", {figures['dispatch']} a dispatch" if figures["dispatch"] > 1 else ""
+    if "clips_per_second" in figures:
+        rates = f"{figures['clips_per_second']:.2f} clips/s ({figures['frames_per_second']:.1f} frames/s), "
+        rates += f"{figures['clips_per_second_per_device']:.2f} clips/s a device"
+    else:
+        rates = (
+            f"{figures['images_per_second']:.1f} img/s, {figures['images_per_second_per_device']:.1f} img/s a device"
+        )
     cached = ", from the cache" if figures["compile_from_cache"] else ""
     return "\n".join(
         (
             f"training: {time_['median']:.2f} ms an update ({time_['least']:.2f} to {time_['most']:.2f} in "
             f"{figures['blocks']} blocks of {figures['updates']}{several})",
-            f"  {figures['updates_per_second']:.2f} updates/s, {figures['images_per_second']:.1f} img/s, "
-            f"{figures['images_per_second_per_device']:.1f} img/s a device",
+            f"  {figures['updates_per_second']:.2f} updates/s, {rates}",
             f"  the host, an update: input {host['input']:.2f} ms, placing {host['place']:.2f}, queueing "
             f"{host['dispatch']:.2f}, waiting for the devices {host['read']:.2f}, between {host['between']:.2f}; "
             f"waiting for input {100 * figures['input_share']:.2f} %",
@@ -343,11 +396,13 @@ def training_lines(figures: dict[str, Any]) -> str:
 
 
 def inpainting_line(figures: dict[str, Any]) -> str:
-    """The figures of filling pictures, to be read."""
-    time_ = figures["milliseconds"]
+    """The figures of filling pictures or a clip, to be read."""
+    time_, unit, rate = figures["milliseconds"], "picture", f"{figures.get('images_per_second', 0):.1f} img/s"
+    if "frames" in figures:
+        unit, rate = "frame", f"{figures['frames_per_second']:.1f} frames/s"
     return (
-        f"inpainting: {figures['images_per_second']:.1f} img/s, {time_['median']:.2f} ms a picture "
-        f"({time_['least']:.2f} to {time_['most']:.2f} in {figures['runs']} runs of {figures['pictures']} pictures)"
+        f"inpainting: {rate}, {time_['median']:.2f} ms a {unit} "
+        f"({time_['least']:.2f} to {time_['most']:.2f} in {figures['runs']} runs of {figures[f'{unit}s']} {unit}s)"
         f"; the first run, with compiling, {figures['first_seconds']:.1f} s"
     )
 

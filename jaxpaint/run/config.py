@@ -59,10 +59,11 @@ class Validation:
     """Validation during the run, on frozen masks; the best checkpoint is kept beside the newest ones.
 
     every:    steps between validations, 0 = none; a checkpoint is written at each
-    data:     the pictures, as for ``evaluate.py --data``: a folder, an .npz file, or "demo"
+    data:     the pictures or clips, as for ``evaluate.py --data``: a folder, an .npz file, or "demo"; of a clip the
+              first frames, as many as a training example has
     resize:   how they get the size of the training pictures, as for ``evaluate.py --resize``
     count:    the first so many, in the order of their names
-    mask_set: name of a frozen mask set
+    mask_set: name of a frozen mask set, of pictures or of clips; "" is "deepfillv2", of clips "moving-freeform"
     best:     the metric by which the best checkpoint is kept
     """
 
@@ -70,7 +71,7 @@ class Validation:
     data: str = "demo"
     resize: Literal["center-crop", "crop", "resize"] = "center-crop"
     count: int = 32
-    mask_set: str = "deepfillv2"
+    mask_set: str = ""
     best: str = "psnr_hole"
 
 

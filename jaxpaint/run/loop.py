@@ -18,9 +18,9 @@ from jaxpaint.run.progress import Window, duration, figures
 from jaxpaint.run.samples import Samples
 from jaxpaint.run.signals import StopSignal
 from jaxpaint.run.start import published_weights, start
-from jaxpaint.run.step import compile_training
+from jaxpaint.run.step import check_kind, compile_training
 from jaxpaint.run.turn import read, turn
-from jaxpaint.run.validate import Validator
+from jaxpaint.run.validate import ClipValidator, Validator
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import State, compute_dtype
 from jaxpaint.types import InputError
@@ -55,7 +55,8 @@ def train(
       InputError: a config, source or checkpoint that cannot be used.
       NonFiniteError: losses or gradients stay not finite.
     """
-    settings = experiment.train
+    settings, clips = experiment.train, experiment.data.frames > 0
+    check_kind(experiment)
     workdir = pathlib.Path(workdir)
     mesh = make_mesh(experiment.mesh)
     check_batch(settings.batch, mesh, experiment.optim.accumulate)
@@ -88,11 +89,13 @@ def train(
             processes=processes,
             source=source,
         )
-        say(f"data: {source.name}, {len(source):,} pictures; steps {first:,} to {settings.steps:,}")
+        noun = "clips" if clips else "pictures"
+        say(f"data: {source.name}, {len(source):,} {noun}; steps {first:,} to {settings.steps:,}")
         log = Log(workdir, active=jax.process_index() == 0)
         guard = Guard(settings.nonfinite, settings.nonfinite_limit, settings.batch)
         samples = Samples(experiment, system, source) if settings.sample_every else None
-        validator = Validator(experiment, system) if experiment.validation.every else None
+        validating = ClipValidator if clips else Validator
+        validator = validating(experiment, system) if experiment.validation.every else None
         stop = StopSignal()
         window = Window(settings.batch, first, settings.steps, compiles)
         pending = None
@@ -106,7 +109,7 @@ def train(
                 state, metrics = turn(program, state, batches, settings.dispatch, window.times)
                 # Reading the metrics of the step before keeps the device busy: this one is already queued.
                 if pending is not None:
-                    _receive(*pending, guard, window, settings.log_every, log, say)
+                    _receive(*pending, guard, window, experiment, log, say)
                 pending = (number, metrics)
                 done = number + settings.dispatch
                 if profile and turns == PROFILED.stop - 1:
@@ -127,7 +130,7 @@ def train(
                 last = done == settings.steps or bool(stopped)
                 if done % settings.checkpoint_every == 0 or validated or last:
                     # No checkpoint of a state that the guard has not seen.
-                    _receive(*pending, guard, window, settings.log_every, log, say)
+                    _receive(*pending, guard, window, experiment, log, say)
                     pending = None
                     with compiles.first("checkpoint"):
                         checkpoints.save(done, state.items(), to_dict(experiment), metrics=validated or None, wait=last)
@@ -189,7 +192,9 @@ def _check_workdir(experiment: Experiment, checkpoints: Checkpoints, resume: boo
             )
 
 
-def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int, log: Log, say: Callable) -> None:
+def _receive(
+    number: int, metrics: Any, guard: Guard, window: Window, experiment: Experiment, log: Log, say: Callable
+) -> None:
     """Reads the metrics of a dispatch that is done, checks them and logs at the end of an interval."""
     columns = {name: column.tolist() for name, column in read(metrics, window.times).items()}
     for row in zip(*columns.values(), strict=True):
@@ -200,10 +205,14 @@ def _receive(number: int, metrics: Any, guard: Guard, window: Window, every: int
         window.add(values)
         number += 1
     done = number
-    if done % every == 0 or done == window.steps:
+    if done % experiment.train.log_every == 0 or done == window.steps:
         means, speed = window.take(done)
+        rate = f"{speed['images_per_second']:.1f} img/s"
+        if experiment.data.frames:
+            speed["clips_per_second"] = speed.pop("images_per_second")
+            rate = f"{speed['clips_per_second']:.2f} clips/s"
         log.scalars(done, {**means, **{f"speed/{k}": v for k, v in speed.items()}})
         say(
-            f"step {done:,}/{window.steps:,}  {figures(means)}  {speed['images_per_second']:.1f} img/s  "
+            f"step {done:,}/{window.steps:,}  {figures(means)}  {rate}  "
             f"input {100 * speed['waiting_share']:.1f} %  ETA {duration(window.remaining(done))}"
         )

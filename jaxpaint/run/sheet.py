@@ -13,6 +13,8 @@ HEADER = 22
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 HOLE = 128
 COLUMNS = ("masked", "inpainted", "ground truth")
+FRAMES = 3
+"""Of a clip, that a sheet of samples shows: the first, the middle and the last one."""
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str] = (), *, side: int = SIDE) -> np.ndarray:
@@ -57,22 +59,23 @@ def with_grey_hole(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def sample_sheet(images: np.ndarray, masks: np.ndarray, filled: np.ndarray, *, side: int = SIDE) -> np.ndarray:
-    """Masked picture, result and ground truth of a batch, a row an example.
+    """Masked picture, result and ground truth of a batch, a row an example; of clips, of a few of their frames.
 
     Args:
-      images: uint8 b h w 3
-      masks: b h w 1, 1 = hole
-      filled: b h w 3: uint8, or floats in [-1, 1] as `System.inpaint` gives them; NaN, which an early or broken
+      images: uint8 b h w 3, or clips b t h w 3
+      masks: b h w 1 (b t h w 1), 1 = hole
+      filled: as images: uint8, or floats in [-1, 1] as `System.inpaint` gives them; NaN, which an early or broken
         run may show, is drawn black
     """
     if filled.dtype != np.uint8:
         levels = np.rint((np.nan_to_num(np.asarray(filled, np.float32), nan=-1.0) + 1.0) * 127.5)
         filled = np.clip(levels, 0, 255).astype(np.uint8)
-    rows = [
-        (with_grey_hole(image, mask), result, np.asarray(image))
-        for image, mask, result in zip(images, masks, filled, strict=True)
-    ]
-    return sheet(rows, COLUMNS, side=side)
+    columns = (with_grey_hole(images, masks), filled, np.asarray(images))
+    if images.ndim == 4:
+        return sheet(list(zip(*columns, strict=True)), COLUMNS, side=side)
+    shown = sorted({round(place) for place in np.linspace(0, images.shape[1] - 1, FRAMES)})
+    rows = [[stage[number, frame] for frame in shown for stage in columns] for number in range(len(images))]
+    return sheet(rows, [f"frame {frame + 1}, {name}" for frame in shown for name in COLUMNS], side=side)
 
 
 def _fit(picture: np.ndarray, side: int) -> Image.Image:

@@ -180,7 +180,9 @@ def sample_clips(key: jax.Array, positions: jax.Array, frames: int, height: int,
     """
     if masks.family not in MOVING:
         near = did_you_mean(masks.family, MOVING, "did you mean {!r}? ")
-        raise InputError(f"there is no moving mask family {masks.family!r}: {near}there are {', '.join(MOVING)}")
+        raise InputError(
+            f"there is no mask family {masks.family!r} for clips: {near}set masks.family to one of {', '.join(MOVING)}"
+        )
     draw = MOVING[masks.family]
     known = [name for name, p in inspect.signature(draw).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in masks.options:
