@@ -1,7 +1,8 @@
 """VINet's published files (mcahny/Deep-Video-Inpainting): torch files of PyTorch 0.4's, in its older format.
 
-Two exist, one network with two sets of numbers: names and shapes do not tell them apart, so which type a file is for
-(`double_size`, `previous_mask`) is the reader's to say. The tensors lie under ``state_dict``, each name behind
+Two exist, one network with two sets of numbers: names and shapes do not tell them apart, so which type a file is for is
+the reader's to say, where it is used: ``type`` of `jaxpaint.systems.vinet.Config` is 256, and for the 512 file
+``--model.type=512``. The tensors lie under ``state_dict``, each name behind
 ``module.``; what else is in the dict is the training's.
 
 The authors read and write frames with OpenCV and never convert them: the stored weights know **BGR**. Networks here
@@ -62,7 +63,7 @@ def config(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 def batch(fields: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """A batch to initialise with."""
-    return {"video": (1, 5, 32, 32, 3), "mask": (1, 5, 32, 32, 1)}
+    return {"image": (1, 5, 32, 32, 3), "mask": (1, 5, 32, 32, 1)}
 
 
 def reorder(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -72,8 +73,8 @@ def reorder(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 CONVERSION = Conversion(
     files=(
-        PublishedFile("save_agg_rec_512.pth", "the authors' model for 512x512: vinet_512"),
-        PublishedFile("save_agg_rec.pth", "the authors' model for 256x256: vinet_256"),
+        PublishedFile("save_agg_rec_512.pth", "the authors' model for 512x512: use it with --model.type=512"),
+        PublishedFile("save_agg_rec.pth", "the authors' model for 256x256"),
     ),
     networks={NETWORK: NETWORK},
     required=(NETWORK,),

@@ -111,6 +111,7 @@ class VINet(nn.Module):
                    the hole of the frame before. 0 in the authors' 256 protocol, 0.5 in the 512 one
     displacement:  of the correlations
     align_corners: of the warp of features, see the module
+    gain:          of gated kernels at the start; 1 as in the reference training file, near 3 keeps the signal's size
     dtype:         of the activations; flows, masks, state and output are float32
     """
 
@@ -119,6 +120,7 @@ class VINet(nn.Module):
     previous_mask: float = 0.0
     displacement: int = 4
     align_corners: bool = True
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @property
@@ -128,18 +130,19 @@ class VINet(nn.Module):
 
     def setup(self) -> None:
         shared = {"width": self.width, "dtype": self.dtype}
-        self.encoder1 = Encoder(double_size=self.double_size, **shared)
-        self.encoder2 = Encoder(double_size=self.double_size, **shared)
+        gated = {"gain": self.gain, **shared}
+        self.encoder1 = Encoder(double_size=self.double_size, **gated)
+        self.encoder2 = Encoder(double_size=self.double_size, **gated)
         for level in ("", "_64", "_128", "_256"):
             setattr(self, f"flownet{level}", FlowNet(displacement=self.displacement, **shared))
             setattr(self, f"masknet{level}", MaskNet(dtype=self.dtype))
         for level in ("", "_64", "_128"):
-            setattr(self, f"st_agg{level}", Aggregation(dtype=self.dtype))
-        self.bottleneck = Bottleneck(**shared)
+            setattr(self, f"st_agg{level}", Aggregation(gain=self.gain, dtype=self.dtype))
+        self.bottleneck = Bottleneck(**gated)
         features = 4 * self.width
         begin = {"kernel_init": TORCH, "bias_init": torch_bias(9 * 2 * features)}
         self.convlstm = ConvLSTM(features, dtype=self.dtype, **begin)
-        self.decoder = Decoder(double_size=self.double_size, **shared)
+        self.decoder = Decoder(double_size=self.double_size, **gated)
 
     def begin(self, batch: int, height: int, width: int) -> State:
         """The state before the first frame of clips of this size."""

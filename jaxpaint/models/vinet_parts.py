@@ -2,7 +2,7 @@
 
 Modules have the names of the published checkpoint. Kernels are 3x3 with one zero (times the dilation) at each side,
 also where they stride. ``width`` is the number of channels of the first layer, 32 as published; the others are
-multiples of it. How kernels start is what the reference training file says.
+multiples of it. How kernels start is what the reference training file says, where ``gain``, of gated kernels, is 1.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,11 @@ from jaxpaint.nn.gated import gate
 from jaxpaint.ops.conv import convolve
 from jaxpaint.ops.cost_volume import local_correlation
 
-KAIMING = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""Of towers, aggregation, bottleneck and decoder."""
+
+def kaiming(gain: float = 1.0):
+    """Of towers, aggregation, bottleneck and decoder; ``gain`` times as large."""
+    return nn.initializers.variance_scaling(2.0 * gain**2, "fan_out", "normal")
+
 
 TORCH = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Torch's default, within ``1 / sqrt(fan in)``: of mask sub-networks and ConvLSTM, with `torch_bias`."""
@@ -51,6 +54,7 @@ class Encoder(nn.Module):
 
     width: int = 32
     double_size: bool = False
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -63,7 +67,7 @@ class Encoder(nn.Module):
         return Pyramid(whole, half, quarter, self._gated("ec5", 4, coarse))
 
     def _gated(self, name: str, multiple: int, x: jax.Array, stride: int = 1) -> jax.Array:
-        return _gated(name, multiple * self.width, x, self.dtype, stride=stride)
+        return _gated(name, multiple * self.width, x, self.gain, self.dtype, stride=stride)
 
 
 class FlowNet(nn.Module):
@@ -170,29 +174,32 @@ class MaskNet(nn.Module):
 class Aggregation(nn.Module):
     """A gated convolution over all maps at once: 5x3x3 over time, height and width, no zeros in time."""
 
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """b t h w c -> b h w c."""
-        return _TimeConv(self.dtype, name="stAgg")(x)
+        return _TimeConv(self.gain, self.dtype, name="stAgg")(x)
 
 
 class _TimeConv(nn.Module):
+    gain: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return gate(_TimeKernel(2 * x.shape[-1], self.dtype, name="conv")(x), nn.relu)
+        return gate(_TimeKernel(2 * x.shape[-1], self.gain, self.dtype, name="conv")(x), nn.relu)
 
 
 class _TimeKernel(nn.Module):
     features: int
+    gain: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", KAIMING, (x.shape[1], 3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", kaiming(self.gain), (x.shape[1], 3, 3, x.shape[-1], self.features))
         x = einops.rearrange(x.astype(self.dtype), "b t h w c -> b h w (t c)")
         kernel = einops.rearrange(kernel, "t i j c o -> i j (t c) o")
         return convolve(x, kernel, jnp.zeros(self.features), padding=((1, 1), (1, 1)))
@@ -202,13 +209,14 @@ class Bottleneck(nn.Module):
     """Four gated convolutions, dilated by 1, 2, 4, 8."""
 
     width: int = 32
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """b h w 8 width -> b h w 4 width."""
         for number, dilation in enumerate((1, 2, 4, 8)):
-            x = _gated(f"bt{number}", 4 * self.width, x, self.dtype, dilation=dilation)
+            x = _gated(f"bt{number}", 4 * self.width, x, self.gain, self.dtype, dilation=dilation)
         return x
 
 
@@ -217,6 +225,7 @@ class Decoder(nn.Module):
 
     width: int = 32
     double_size: bool = False
+    gain: float = 1.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -224,44 +233,46 @@ class Decoder(nn.Module):
         """(b h/8 w/8 4c, b h/4 w/4 3c, b h/2 w/2 2c) -> b h w 3, unbounded, float32; twice h and w at double size."""
         w = self.width
         x = self._gated("dc1", 4 * w, self._gated("dc0", 4 * w, x))
-        x = _GatedUp(3 * w, self.dtype, name="dc1_1")(x)
+        x = _GatedUp(3 * w, self.gain, self.dtype, name="dc1_1")(x)
         x = self._gated("dc2_1", 3 * w, jnp.concatenate([x, quarter], axis=-1))
         for number, dilation in enumerate((2, 4, 8), start=1):
             x = self._gated(f"dc2_bt{number}", 3 * w, x, dilation)
-        x = _GatedUp(2 * w, self.dtype, name="dc2_2")(x)
+        x = _GatedUp(2 * w, self.gain, self.dtype, name="dc2_2")(x)
         x = self._gated("dc3_1", 2 * w, jnp.concatenate([x, half], axis=-1))
         x = self._gated("dc3_2", 2 * w, x)
-        x = _GatedUp(w, self.dtype, name="dc4")(x)
+        x = _GatedUp(w, self.gain, self.dtype, name="dc4")(x)
         if self.double_size:
             x = enlarge(x, 2)
         x = self._gated("dc5", w // 2, x)
-        x = Conv(3, padding=1, use_bias=False, kernel_init=KAIMING, dtype=self.dtype, name="dc6")(x)
+        x = Conv(3, padding=1, use_bias=False, kernel_init=kaiming(), dtype=self.dtype, name="dc6")(x)
         return x.astype(jnp.float32)
 
     def _gated(self, name: str, features: int, x: jax.Array, dilation: int = 1) -> jax.Array:
-        return _gated(name, features, x, self.dtype, dilation=dilation)
+        return _gated(name, features, x, self.gain, self.dtype, dilation=dilation)
 
 
 class _GatedUp(nn.Module):
     """Bilinear doubling, then a gated convolution with a leaky ReLU (0.2)."""
 
     features: int
+    gain: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return gate(_Doubled(2 * self.features, self.dtype, name="conv")(x), _leaky)
+        return gate(_Doubled(2 * self.features, self.gain, self.dtype, name="conv")(x), _leaky)
 
 
 class _Doubled(nn.Module):
     """The convolution of `_GatedUp`: the resize is number 0 of what the file calls "conv"."""
 
     features: int
+    gain: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        options = {"padding": 1, "use_bias": False, "kernel_init": KAIMING, "dtype": self.dtype}
+        options = {"padding": 1, "use_bias": False, "kernel_init": kaiming(self.gain), "dtype": self.dtype}
         return Conv(self.features, name="1", **options)(enlarge(x, 2))
 
 
@@ -269,9 +280,11 @@ def _leaky(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, 0.2)
 
 
-def _gated(name: str, features: int, x: jax.Array, dtype: jnp.dtype, *, stride: int = 1, dilation: int = 1):
+def _gated(
+    name: str, features: int, x: jax.Array, gain: float, dtype: jnp.dtype, *, stride: int = 1, dilation: int = 1
+):
     """A gated layer inside a compact module: ``relu(features) * sigmoid(gates)``, no bias."""
-    options = {"padding": dilation, "use_bias": False, "kernel_init": KAIMING, "dtype": dtype}
+    options = {"padding": dilation, "use_bias": False, "kernel_init": kaiming(gain), "dtype": dtype}
     y, _ = GatedConv(features, 3, stride, dilation, nn.relu, name=name, **options)(x)
     return y
 

@@ -130,7 +130,7 @@ def _crop(mask):
 def test_errors():
     key, one = jax.random.key(0), jnp.zeros(1, jnp.uint32)
     for masks, words in (
-        (Masks("boxes"), r"no mask family 'boxes' for clips: did you mean 'box'\? set masks.family to one of box, free"),
+        (Masks("boxes"), r"no mask family 'boxes' for clips: did you mean 'box'\? set masks.family to one of box, "),
         (Masks("box", {"sped": 1}), r"'box' has no option 'sped': did you mean 'speed'\?"),
         (Masks("box", {"speed": 400}), "speed is 400: give numbers that rise within"),
         (Masks("fixed", {"still": "centr"}), "no mask family 'centr'"),
