@@ -20,7 +20,7 @@ from jaxpaint.systems.vinet import Config
 from jaxpaint.train import Optim
 from jaxpaint.types import InputError
 
-VARIANTS = {"stage1": (1, 13, 2, 80), "stage2": (2, 13, 2, 200), "stage3": (3, 15, 2, 150)}
+VARIANTS = {"stage1": (1, 13, 2, 80), "stage2": (2, 13, 2, 200), "stage3": (3, 15, 2, 100)}
 """variant -> (stage, frames of an example, examples a step, steps)"""
 
 

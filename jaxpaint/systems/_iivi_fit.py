@@ -318,6 +318,7 @@ def descend(
     held_out: Callable[[PyTree], float] | None = None,
     say: Callable[[str], None] = lambda text: None,
     watch: Callable[[int, PyTree], None] | None = None,
+    mapped: bool | None = None,
 ) -> tuple[list[PyTree], list[dict[str, np.ndarray]]]:
     """The steps of a phase, for one clip or for several of one size.
 
@@ -332,37 +333,44 @@ def descend(
       final_takes: once the learning rate falls (plateau): those without held-out parts
       held_out: params -> error on held-out pixels, of one clip
       say: is told how far it is
-      watch: called with (number of steps done, params) after every step; the parameters live until the next one
+      watch: called with (number of steps done, params of the first clip) after every step; the parameters live until
+        the next one
+      mapped: several clips' steps are one program (`jax.vmap`), otherwise each clip's are by themselves, in turn. None:
+        on an accelerator alone. XLA's convolutions with a kernel for each example are slow on a CPU
 
     Returns:
       (params of each clip, its terms: {name: steps})
     """
-    count = len(takes)
-    begin, step = _programs(config, networks, phase.name, count)
+    mapped = jax.default_backend() != "cpu" if mapped is None else mapped
+    groups = [list(range(len(takes)))] if mapped else [[clip] for clip in range(len(takes))]
+    begin, step = _programs(config, networks, phase.name, len(groups[0]))
     course, history = Course(config, phase.steps), []
-    stack = _stacked if count > 1 else lambda trees: trees[0]
-    key = jnp.stack(list(keys)) if count > 1 else keys[0]
-    state = begin(jax.tree.map(jnp.copy, stack(params)))
+    of_group = [_joined([keys[clip] for clip in group]) for group in groups]
+    states = [begin(jax.tree.map(jnp.copy, _joined([params[clip] for clip in group]))) for group in groups]
     number = 0
     while number < course.steps:
         falling = course.falls_at is not None and number >= course.falls_at
-        chosen = final_takes if final_takes and falling else takes
-        batch = stack([take(number) for take in chosen])
-        state, terms = step(state, frozen, batch, course.rate(number), key, number)
+        chosen, rate, terms = final_takes if final_takes and falling else takes, course.rate(number), []
+        for place, group in enumerate(groups):
+            batch = _joined([chosen[clip](number) for clip in group])
+            states[place], made = step(states[place], frozen, batch, rate, of_group[place], number)
+            terms.append(made)
         history.append(terms)
         number += 1
         if watch is not None:
-            watch(number, state[0])
+            watch(number, _parted(states[0][0], len(groups[0]))[0])
         if held_out is not None and course.looks(number):
-            course.seen(number, held_out(state[0]))
+            course.seen(number, held_out(states[0][0]))
         if number % 50 == 0 or number == course.steps:
-            shown = ", ".join(f"{name} {float(np.mean(value)):.4f}" for name, value in terms.items())
+            means = {name: np.mean([np.mean(made[name]) for made in terms]) for name in terms[0]}
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
             say(f"{phase.name} step {number} of {course.steps}: {shown}")
-    history = {name: np.stack([np.asarray(terms[name]) for terms in history]) for name in history[0]} if history else {}
-    if count == 1:
-        return [state[0]], [history]
-    split = [jax.tree.map(lambda leaf, clip=clip: leaf[clip], state[0]) for clip in range(count)]
-    return split, [{name: values[:, clip] for name, values in history.items()} for clip in range(count)]
+    fitted, told = [], []
+    for place, group in enumerate(groups):
+        fitted += _parted(states[place][0], len(group))
+        columns = jax.tree.map(lambda *steps: np.stack(steps, axis=-1), *[terms[place] for terms in history])
+        told += _parted(columns, len(group))
+    return fitted, told
 
 
 @functools.cache
@@ -378,5 +386,11 @@ def _programs(config: Any, networks: Networks, phase: str, count: int) -> tuple[
     return jax.jit(begin), jax.jit(step, donate_argnums=0)
 
 
-def _stacked(trees: Sequence[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _joined(trees: Sequence[PyTree]) -> PyTree:
+    """Of several clips with an axis for them in front; of one as it is."""
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _parted(tree: PyTree, count: int) -> list[PyTree]:
+    """The inverse of `_joined`."""
+    return [tree] if count == 1 else [jax.tree.map(lambda leaf, clip=clip: leaf[clip], tree) for clip in range(count)]

@@ -179,7 +179,10 @@ def fill_together(
     dtype: jnp.dtype = jnp.float32,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[list[Weights], list[Iterator[np.ndarray]]]:
-    """Several clips of one size at once, each with networks of its own (`jax.vmap`).
+    """Several clips of one size at once, each with networks of its own.
+
+    On an accelerator steps are mapped over clips (`jax.vmap`), on a CPU clips take turns. Early stopping (plateau) is
+    for single clips: here the rate falls after three quarters of the steps.
 
     Args:
       config: see `Config`

@@ -43,19 +43,24 @@ def main() -> None:
         begun = [{"coarse_net": params["coarse_net"]} for params in begun]
     takes = [whole_frames(one, config, key) for one, key in zip(footage, keys, strict=True)]
 
-    def seconds(count: int, steps: int) -> float:
+    def seconds(count: int, steps: int, mapped: bool) -> float:
         started = time.perf_counter()
         for first in range(0, arguments.clips, count):
             some = slice(first, first + count)
             phase = Phase(arguments.phase, steps)
-            fitted, _ = descend(config, networks, phase, begun[some], None, takes[some], keys[some])
+            fitted, _ = descend(config, networks, phase, begun[some], None, takes[some], keys[some], mapped=mapped)
             jax.block_until_ready(fitted)
         return time.perf_counter() - started
 
     device = jax.devices()[0].device_kind
-    for count, how in ((1, "one after another"), (arguments.clips, "at once")):
-        seconds(count, 1)
-        took = seconds(count, arguments.steps)
+    ways = {
+        "one after another": (1, False),
+        "at once, in turn": (arguments.clips, False),
+        "mapped": (arguments.clips, True),
+    }
+    for how, (count, mapped) in ways.items():
+        seconds(count, 1, mapped)
+        took = seconds(count, arguments.steps, mapped)
         a_step = took / arguments.steps
         frames = arguments.clips * arguments.steps * config.batch / took
         minutes = 50_000 * a_step / arguments.clips / 60
