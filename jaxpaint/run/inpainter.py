@@ -27,7 +27,7 @@ from jaxpaint.run.fill import Filled, Filler, paste
 from jaxpaint.run.prepare import Job, masks_for, pictures_in, prepare
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import Weights
-from jaxpaint.train.system import Page
+from jaxpaint.train.system import Page, System
 from jaxpaint.types import InputError, PyTree, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,9 @@ class Inpainter:
         self.notes, self.sees = system.notes, system.sees
         name = f"{system_name} with {self.config}"
         self.filler = Filler(system.inpaint, name=name, devices=devices, spatial=spatial)
-        weights = Weights(**weights) if isinstance(weights, Mapping) else weights
-        self._weights = None if weights is None else self.filler.place(weights)
+        self._untrained = weights is None
+        weights = _fixed(system) if weights is None else weights
+        self._weights = self.filler.place(Weights(**weights) if isinstance(weights, Mapping) else weights)
 
     @classmethod
     def load(
@@ -208,7 +209,7 @@ class Inpainter:
     def check_pictures(self) -> None:
         """Raises InputError where this system, as it is, fills clips alone."""
         why = f"{self.system_name} fills a clip from all of its frames" if self._page.video else ""
-        if self._weights is None:
+        if self._untrained:
             why = f"{self.system_name} learns from the clip that it fills, and no weights were given"
         if why:
             raise InputError(f"{why}: fill clips with it (`jaxpaint inpaint-video`, `Inpainter.stream`), not pictures")
@@ -248,8 +249,7 @@ class Inpainter:
         masks = masks if isinstance(masks, Clip) else open_masks(masks, clip)
         fill_clip.check(clip, masks)
         if self._system.stream is not None:
-            weights = None if self._weights is None else self._weights(1)
-            return self._system.stream(weights, clip, masks, jax.random.key(seed), say)
+            return self._system.stream(self._weights(1), clip, masks, jax.random.key(seed), say)
         fill_clip.check_each(clip, masks)
         return fill_clip.frame_by_frame(self.run, self.filler, clip, masks, seed=seed, max_pixels=max_pixels)
 
@@ -335,6 +335,16 @@ def _page(system_name: str) -> Page:
     if system_name not in SYSTEMS:
         raise InputError(f"there is no system {system_name!r}: there are {', '.join(sorted(SYSTEMS))}")
     return SYSTEMS[system_name]
+
+
+def _fixed(system: System) -> Weights:
+    """The weights of a system that learns from the clip: of its networks with published ones alone, mostly none."""
+    if not any(network.published for network in system.networks.values()):
+        return Weights(params={})
+    from jaxpaint.run.start import published_weights
+
+    params = {name: variables["params"] for name, variables in published_weights(system).items()}
+    return Weights(params=params)
 
 
 def _variant(system_name: str, variant: str) -> Any:

@@ -16,7 +16,7 @@ clip takes hours; with ours minutes, on a machine without an accelerator: `docs/
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import einops
@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxpaint.models.features import random_variables
 from jaxpaint.models.iivi import MULTIPLE, Generator
 from jaxpaint.models.vgg import VGG
 from jaxpaint.ops.internal import draw_shifts, hide
@@ -141,7 +142,8 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         # Clips are read with Pillow: whoever borrows a network does without.
         from jaxpaint.systems._iivi_levels import fill_clips
 
-        fitted, filled = fill_clips(config, networks, [weights or Weights(params={})], [clip], [masks], [key], say)
+        weights = _with_features(config, listed, weights)
+        fitted, filled = fill_clips(config, networks, [weights], [clip], [masks], [key], say)
         yield from filled[0]
         return fitted[0]
 
@@ -197,10 +199,10 @@ def fill_together(
     """
     from jaxpaint.systems._iivi_levels import fill_clips
 
-    _check(config)
     networks = parts(config, jnp.dtype(dtype))
+    start = _with_features(config, build(config, dtype=dtype).networks, start or Weights(params={}))
     keys = [jax.random.fold_in(key, number) for number in range(len(clips))]
-    return fill_clips(config, networks, [start or Weights(params={})] * len(clips), clips, masks, keys, say)
+    return fill_clips(config, networks, [start] * len(clips), clips, masks, keys, say)
 
 
 @functools.cache
@@ -216,6 +218,19 @@ def parts(config: Config, dtype: jnp.dtype) -> Networks:
 
 def _vgg(dtype: jnp.dtype) -> nn.Module:
     return VGG(layers=VGG_LAYERS, dtype=dtype)
+
+
+def _with_features(config: Config, networks: Mapping[str, Network], weights: Weights) -> Weights:
+    """Weights that have VGG-19's, where the anti-ambiguity loss is to look through it."""
+    if "vgg19" not in networks or "vgg19" in weights.params:
+        return weights
+    if config.features == "published":
+        raise InputError(
+            "the anti-ambiguity loss looks through VGG-19: give weights with params['vgg19'] "
+            "(jaxpaint.convert.features.load('vgg19', ...)), or set features='random' or ambiguity_weight=0"
+        )
+    features = random_variables(networks["vgg19"].module, seed=0)["params"]
+    return weights.replace(params={**weights.params, "vgg19": features})
 
 
 def _inpaint(config: Config, networks: Networks, weights: Weights, batch: Batch) -> jax.Array:

@@ -84,8 +84,8 @@ class Page(NamedTuple):
     tiny:   a config small enough that tests of the whole machinery run in seconds
     watch:  the metric that shows learning: it falls when one batch is repeated ("generator/l1")
     video:  whether examples are clips: ``image`` b t h w 3, ``mask`` b t h w 1
-    internal: whether it learns from the very clip that it fills: ``stream`` takes None for weights, and what it
-             returns at its end (as a generator) are the weights that it has learnt
+    internal: whether it learns from the very clip that it fills: ``stream`` takes weights without networks that it
+             learns, and what it returns at its end (as a generator) are the weights that it has learnt
     variants: other configs worth a name, for ``--method NAME:VARIANT``
     """
 

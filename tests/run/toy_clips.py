@@ -39,7 +39,7 @@ def build_learnt(config, optim=None, dtype=jnp.float32):
 
     def stream(weights, clip, masks, key, say):
         say("learning")
-        if weights is None:
+        if not weights.params:
             total, count = np.zeros(3), 0
             for frame, mask in zip(clip, masks, strict=True):
                 known = frame[mask[..., 0] == 0]
@@ -56,4 +56,5 @@ def build_learnt(config, optim=None, dtype=jnp.float32):
 def register(setitem=SYSTEMS.__setitem__) -> None:
     """Makes them systems."""
     setitem("grey", Page("A colour", Grey, build_grey, Grey(), watch=""))
-    setitem("learnt", Page("Its mean", Learnt, build_learnt, Learnt(), watch="", internal=True))
+    learnt = Page("Its mean", Learnt, build_learnt, Learnt(), watch="", internal=True, variants={"dark": DARK})
+    setitem("learnt", learnt)

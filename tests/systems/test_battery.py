@@ -22,7 +22,7 @@ from jaxpaint.parallel.layout import Layout
 from jaxpaint.parallel.mesh import make_mesh
 from jaxpaint.run.step import ready, training_step
 from jaxpaint.systems import SYSTEMS
-from jaxpaint.train import Optim, State
+from jaxpaint.train import Optim, State, Weights
 
 SIZE, STEPS = 32, 5
 FRAMES = 3  # of a clip
@@ -311,7 +311,7 @@ def test_a_stream_fills_every_frame(name):
     for t in range(len(holes)):
         holes[t, 8:20, 5 + 3 * t : 17 + 3 * t] = 1
     masks = dataclasses.replace(array_clip(frames), name="masks", reader=lambda start, stop: iter(holes[start:stop]))
-    weights = None if page.internal else first_state(name).weights
+    weights = Weights(params={}) if page.internal else first_state(name).weights
     filled = np.stack(list(system.stream(weights, array_clip(frames), masks, KEY, lambda text: None)))
     assert filled.dtype == np.uint8 and filled.shape == frames.shape
     known = np.broadcast_to(holes == 0, frames.shape)

@@ -116,7 +116,7 @@ def test_the_regularisers_join_in():
 def streamed():
     """(frames, weights, what was said), of a clip that takes two sizes."""
     said, frames = [], []
-    stream = build(CONFIG).stream(None, *opened(), KEY, said.append)
+    stream = build(CONFIG).stream(Weights(params={}), *opened(), KEY, said.append)
     while True:
         try:
             frames.append(next(stream))
@@ -132,7 +132,7 @@ def test_a_clip_climbs_to_its_own_size():
     assert (frames[~known] != given[~known]).mean() > 0.9
     assert set(weights.params) == {"generator", "refiner"}
     assert [line for line in said if "size" in line] == ["size 16x16 (1 of 2)", "size 32x32 (2 of 2)"]
-    again = np.stack(list(build(CONFIG).stream(None, *opened(), KEY, said.append)))
+    again = np.stack(list(build(CONFIG).stream(Weights(params={}), *opened(), KEY, said.append)))
     np.testing.assert_array_equal(frames, again)
 
 
@@ -140,7 +140,7 @@ def test_a_fit_is_a_start_for_the_next():
     _, weights, _ = streamed()
     config = dataclasses.replace(CONFIG, coarse_steps=1, steps=0, refine_steps=1, warmup=0, lr=0.0)
     warm = np.stack(list(build(config).stream(weights, *opened(), KEY, print)))
-    cold = np.stack(list(build(config).stream(None, *opened(), KEY, print)))
+    cold = np.stack(list(build(config).stream(Weights(params={}), *opened(), KEY, print)))
     truth, masks = arrays(2)
     hole = np.broadcast_to(masks == 1, truth.shape)
     errors = [np.abs(x[hole].astype(float) - truth[hole]).mean() for x in (warm, cold)]
@@ -171,7 +171,9 @@ def test_clips_at_once_are_as_by_themselves():
     config = dataclasses.replace(CONFIG, coarse_steps=2, steps=0, refine_steps=1)
     _, together = fill_together(config, clips, opened_masks, KEY)
     for number, (clip, mask) in enumerate(zip(clips, opened_masks, strict=True)):
-        alone = np.stack(list(build(config).stream(None, clip, mask, jax.random.fold_in(KEY, number), print)))
+        alone = np.stack(
+            list(build(config).stream(Weights(params={}), clip, mask, jax.random.fold_in(KEY, number), print))
+        )
         np.testing.assert_array_equal(np.stack(list(together[number])), alone)  # on a CPU they take turns
     other = array_clip(frames[:, :16])
     with pytest.raises(InputError, match="one size"):
@@ -271,7 +273,7 @@ def test_early_stopping_in_a_fit():
         CONFIG, base=0, coarse_steps=300, steps=0, schedule="plateau", look_every=3, patience=2, lr=0.0
     )
     said = []
-    list(build(config).stream(None, *opened(1), KEY, said.append))
+    list(build(config).stream(Weights(params={}), *opened(1), KEY, said.append))
     assert said[-1].startswith("coarse step 12 of 12")  # looks at 3, 6 and 9, and 9 // 3 steps more
 
 
@@ -311,3 +313,9 @@ def test_configs_that_cannot_be():
         build(dataclasses.replace(CONFIG, crop=(30, 32)))
     build(RELEASED)
     assert PAGE.variants["released"] is RELEASED
+
+
+def test_the_ambiguity_loss_wants_its_network():
+    config = dataclasses.replace(CONFIG, regular_steps=1, ambiguity_weight=0.1)
+    with pytest.raises(InputError, match="looks through VGG-19"):
+        next(build(config).stream(Weights(params={}), *opened(), KEY, print))
