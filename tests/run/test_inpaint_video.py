@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pytest
 import toy_clips
-import toy_config
 from clip_files import NTSC, scene, sound_of, write_raw
 from PIL import Image
 
@@ -264,6 +263,8 @@ def test_pictures_are_refused_by_what_learns_from_clips(command):
 
 def test_a_system_of_pictures_fills_each_frame_as_that_picture():
     """A network this time: frames of a clip, of which some have no hole, against `Inpainter.inpaint` of each."""
+    import toy_config  # registers itself: not before all tests were collected, as the battery takes every system
+
     system, config = SYSTEMS["toy"].build(toy_config.Config()), toy_config.Config()
     batch = {"image": np.zeros((1, 32, 32, 3), np.float32), "mask": np.zeros((1, 32, 32, 1), np.float32)}
     params = jax.jit(lambda key: system.init(key, batch).params)(jax.random.key(0))
