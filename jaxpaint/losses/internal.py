@@ -72,7 +72,7 @@ def ambiguity_pair(prediction: jax.Array, frame: jax.Array, own: jax.Array) -> t
 def anti_ambiguity(
     prediction: jax.Array, target: jax.Array, bandwidth: float = 0.5, epsilon: float = 1e-5
 ) -> jax.Array:
-    """Contextual loss between the features of the two pictures of `ambiguity_pair` (section 3.3).
+    """Contextual loss between the features of the two pictures of `ambiguity_pair`.
 
     Texture of another frame has to appear somewhere: an average of several contents, which an L1 loss likes, is like
     none of them. With d of `cosine_distances`, pictures by themselves::

@@ -4,7 +4,7 @@ A *footage* is a clip at one size. Batches are taken from it on the host, a few 
 not grow with the clip; everything that is drawn for a step hangs on (key, step). `descend` makes the steps of one
 phase, for one clip, or for several of one size at once (`jax.vmap` over their networks).
 
-What is learnt from (section 3.1): a frame's own hole hides it from everybody; another frame's hole, rolled to another
+What is learnt from: a frame's own hole hides it from everybody; another frame's hole, rolled to another
 place, hides it from the network alone, which is told there what is right.
 """
 
@@ -98,7 +98,7 @@ def phases(config: Any) -> list[tuple[str, int]]:
 def objective(
     config: Any, networks: Networks, phase: str, params: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
 ):
-    """The loss of a step (section 3 and the released code's weights).
+    """The loss of a step, with the weights of the released code.
 
     Args:
       config: of the page
@@ -204,7 +204,7 @@ _drawn = jax.jit(
 
 
 def crops(footage: Footage, places: Callable[[int, np.random.Generator], tuple[float, float]], config: Any, seed: int):
-    """Batches of crops around the borders of holes (section 3.4), of `config.crop`, or the frame where it is smaller.
+    """Batches of crops around the borders of holes, of `config.crop`, or the frame where it is smaller.
 
     Args:
       footage: with priors; stores, of which the crops alone are read

@@ -1,11 +1,11 @@
-"""Clips through IIVI, from a small size to their own (Ouyang et al., arXiv 2108.01912, section 3.4).
+"""Clips through IIVI, from a small size to their own (Ouyang et al., arXiv 2108.01912).
 
 At the smallest size networks learn the clips as a whole and fill them. At every larger one the refiner is given the
 last result, enlarged, learns from crops around the borders of holes what it lacks, and fills again: in tiles, where a
 frame is large, and only where a tile has a hole. Between sizes, results lie on disk. So neither memory nor the time of
 a step depends on the length of a clip, nor, above the first size, on that of its frames.
 
-The paper's scheme as far as its released pieces and NOTES of them say; ours are the sizes (even ratios, two at most),
+The paper's progressive scheme as far as released pieces show it; ours are the sizes (even ratios, two at most),
 how crops are drawn, and the tiles.
 """
 

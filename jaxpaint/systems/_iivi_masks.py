@@ -1,4 +1,4 @@
-"""Masks of all frames of a clip from that of the first (IIVI, Ouyang et al., arXiv 2108.01912, section 3.3).
+"""Masks of all frames of a clip from that of the first (IIVI, Ouyang et al., arXiv 2108.01912).
 
 A U-Net is trained on the first frame alone: the object, cut out and pasted to other places of its own frame, is what it
 has to find; where the object really is does not count. Then it looks at every frame by itself.
