@@ -21,22 +21,23 @@ from jaxpaint.data.tfds import TfdsSource
 from jaxpaint.types import InputError
 
 
-class FolderClips:
-    """A folder of folders, each a clip of picture files in natural order (DAVIS, YouTube-VOS).
-
-    Args:
-      root: every folder in it that is not hidden is a clip.
+class _Folders:
+    """The folders in a folder, each with picture files in natural order; hidden folders are not taken.
 
     Raises:
-      InputError: no such folder, no clip in it, a clip without frames.
+      InputError: no such folder, no folder in it, one without pictures.
     """
 
     counted = True
-    masks = None
 
-    def __init__(self, root: str | os.PathLike):
-        self.root, self.name = pathlib.Path(root), f"folder of clips {root}"
-        self.clips, self.files = _folders(self.root, self.name)
+    def __init__(self, root: str | os.PathLike, name: str):
+        self.root, self.name = pathlib.Path(root), name
+        if not self.root.is_dir():
+            raise InputError(f"{name}: there is no such folder")
+        self.clips = sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
+        if not self.clips:
+            raise InputError(f"{name} holds no folder: each clip is a folder of its frames")
+        self.files = [frame_files(self.root / clip) for clip in self.clips]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -48,9 +49,29 @@ class FolderClips:
         """Frames of a clip."""
         return len(self.files[index])
 
+    def path(self, index: int, number: int) -> pathlib.Path:
+        """The file of a frame."""
+        return self.root / self.clips[index] / self.files[index][number]
+
+
+class FolderClips(_Folders):
+    """A folder of folders, each a clip of picture files in natural order (DAVIS, YouTube-VOS).
+
+    Args:
+      root: every folder in it that is not hidden is a clip.
+
+    Raises:
+      InputError: no such folder, no clip in it, a clip without frames.
+    """
+
+    masks = None
+
+    def __init__(self, root: str | os.PathLike):
+        super().__init__(root, f"folder of clips {root}")
+
     def frame(self, index: int, number: int) -> np.ndarray:
         """uint8 h w 3. Raises InputError where the file is broken."""
-        return decode(self.root / self.clips[index] / self.files[index][number])
+        return decode(self.path(index, number))
 
     @property
     def hash(self) -> str:
@@ -62,7 +83,7 @@ class FolderClips:
         return digest.hexdigest()
 
 
-class FolderMasks:
+class FolderMasks(_Folders):
     """A folder of folders of mask files, as `FolderClips` of frames.
 
     Args:
@@ -73,35 +94,13 @@ class FolderMasks:
       InputError: as `FolderClips`.
     """
 
-    counted = True
-
     def __init__(self, root: str | os.PathLike, convention: str):
-        self.root, self.name, self.convention = pathlib.Path(root), f"folder of masks {root}", convention
-        self.clips, self.files = _folders(self.root, self.name)
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def label(self, index: int) -> str:
-        return self.clips[index]
-
-    def length(self, index: int) -> int:
-        return len(self.files[index])
+        super().__init__(root, f"folder of masks {root}")
+        self.convention = convention
 
     def mask(self, index: int, number: int) -> np.ndarray:
         """uint8 h w 1, 1 = hole; it may be empty. Raises InputError where the file is broken, or is no mask."""
-        path = self.root / self.clips[index] / self.files[index][number]
-        return read_mask(path, self.convention, allow_empty=True)
-
-
-def _folders(root: pathlib.Path, name: str) -> tuple[list[str], list[tuple[str, ...]]]:
-    """(names of the folders in a folder, the pictures of each)."""
-    if not root.is_dir():
-        raise InputError(f"{name}: there is no such folder")
-    clips = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    if not clips:
-        raise InputError(f"{name} holds no folder: each clip is a folder of its frames")
-    return clips, [frame_files(root / clip) for clip in clips]
+        return read_mask(self.path(index, number), self.convention, allow_empty=True)
 
 
 class ArrayClips:
