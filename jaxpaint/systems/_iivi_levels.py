@@ -104,8 +104,9 @@ def _check(clips: Sequence[Clip], masks: Sequence[Clip]) -> None:
 
 def _begun(networks: Networks, weights: Weights, key: jax.Array) -> dict[str, PyTree]:
     """Parameters by network, drawn where there are none."""
-    drawn = _drawn(networks)(key)
-    return {name: weights.params.get(name, drawn[name]) for name in ("generator", "refiner")}
+    names = ("generator", "refiner")
+    given = {name: weights.params[name] for name in names if name in weights.params}
+    return given if len(given) == len(names) else {**_drawn(networks)(key), **given}
 
 
 @functools.cache
