@@ -20,7 +20,7 @@ from jaxpaint.systems.vinet import Config
 from jaxpaint.train import Optim
 from jaxpaint.types import InputError
 
-VARIANTS = {"stage1": (1, 13, 2, 80), "stage2": (2, 13, 2, 200), "stage3": (3, 15, 2, 100)}
+VARIANTS = {"stage1": (1, 13, 2, 600), "stage2": (2, 13, 2, 3000), "stage3": (3, 15, 2, 400)}
 """variant -> (stage, frames of an example, examples a step, steps)"""
 
 
@@ -33,6 +33,6 @@ def get_config(variant: str = "stage1") -> Experiment:
         model=Config(width=8, gain=2.8, stage=stage, outputs=3, flow="tvl1", remat=False),
         optim=Optim(lr=1e-3, clip_norm=10.0, schedule="cosine", warmup_steps=20, decay_steps=steps),
         data=Data(source="folder", path="data/vinet_clips/train", frames=frames, size=(64, 64), flip=True),
-        masks=Masks(family="box", options={"side": [0.25, 0.5]}),
-        train=Train(steps=steps, batch=batch, log_every=10, sample_every=0, checkpoint_every=steps),
+        masks=Masks(family="box", options={"side": [0.25, 0.5], "speed": [4, 16]}),
+        train=Train(steps=steps, batch=batch, log_every=50, sample_every=0, checkpoint_every=steps),
     )

@@ -148,23 +148,56 @@ def _products_forward(x, kernel, bias, stride: int, dilation: int, padding: Padd
 
 def _products_backward(stride: int, dilation: int, padding: Padding, kept, gradient):
     x, kernel = kept
+    how = (stride, dilation, padding)
+    products = _pays_as_products(x, gradient, kernel)
+
+    def on_cpu(x, kernel, gradient):
+        of_kernel = _kernel_gradient_by_products if products else _kernel_gradient_in_order
+        return _input_gradient_in_order(*how, x, kernel, gradient), of_kernel(kernel.shape[:2], *how, x, gradient)
+
+    def elsewhere(x, kernel, gradient):
+        return _input_gradient(*how, x, kernel, gradient), _kernel_gradient(kernel.shape[:2], *how, x, gradient)
+
+    # Lowered for what the program is for, which may not be what this process runs on.
+    gradients = jax.lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=elsewhere)
+    return *gradients, jnp.sum(gradient, axis=(0, 1, 2), dtype=jnp.float32)
+
+
+def _input_gradient(stride: int, dilation: int, padding: Padding, x, kernel, gradient):
     (for_x,) = jax.linear_transpose(lambda y: _forward(y, kernel, stride, dilation, padding), x)(gradient)
-    kernel_gradient = functools.partial(_kernel_gradient, kernel.shape[:2], stride, dilation, padding)
-    if _pays_as_products(x, gradient, kernel):
-        # Lowered for what the program is for, which may not be what this process runs on.
-        by_products = functools.partial(_kernel_gradient_by_products, kernel.shape[:2], stride, dilation, padding)
-        for_kernel = jax.lax.platform_dependent(x, gradient, cpu=by_products, default=kernel_gradient)
-    else:
-        for_kernel = kernel_gradient(x, gradient)
-    return for_x, for_kernel, jnp.sum(gradient, axis=(0, 1, 2), dtype=jnp.float32)
+    return for_x
 
 
-def _kernel_gradient(sides: tuple[int, int], stride: int, dilation: int, padding: Padding, x, gradient):
+def _input_gradient_in_order(stride: int, dilation: int, padding: Padding, x, kernel, gradient):
+    """The same, the kernel turned beforehand, so that axes stand in the order for which XLA has fast code on a CPU. By
+    itself it brings them into that order in the main computation only (XLA of jax 0.10.2): in the body of a loop or in
+    a function called, gradients took up to 50 times as long (`tests/benchmarks/kernel_gradients.py`)."""
+    around = [
+        ((k - 1) * dilation - before, size - 1 - (n - 1) * stride + before)
+        for k, n, size, (before, _) in zip(kernel.shape[:2], gradient.shape[1:3], x.shape[1:3], padding, strict=True)
+    ]
+    return jax.lax.conv_general_dilated(
+        gradient,
+        jnp.flip(kernel, (0, 1)).swapaxes(2, 3).astype(gradient.dtype),
+        (1, 1),
+        around,
+        lhs_dilation=(stride, stride),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _kernel_gradient(
+    sides: tuple[int, int], stride: int, dilation: int, padding: Padding, x, gradient, axes=("CHWN", "IHWO", "HWNC")
+):
     """A convolution of the input with the output's gradient, over the batch: what was stride is dilation and the other
     way round; the padding is such that it has the kernel's size."""
+    of_input, of_gradient, _ = axes
+    sizes = [x.shape[of_input.index(axis)] for axis in "HW"]
+    counts = [gradient.shape[of_gradient.index(axis)] for axis in "HW"]
     around = [
         (before, (k - 1) * dilation + (n - 1) * stride + 1 - size - before)
-        for k, n, size, (before, _) in zip(sides, gradient.shape[1:3], x.shape[1:3], padding, strict=True)
+        for k, n, size, (before, _) in zip(sides, counts, sizes, padding, strict=True)
     ]
     return jax.lax.conv_general_dilated(
         x,
@@ -172,9 +205,16 @@ def _kernel_gradient(sides: tuple[int, int], stride: int, dilation: int, padding
         (dilation, dilation),
         around,
         rhs_dilation=(stride, stride),
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        dimension_numbers=axes,
         preferred_element_type=jnp.float32,
     )
+
+
+def _kernel_gradient_in_order(sides: tuple[int, int], stride: int, dilation: int, padding: Padding, x, gradient):
+    """The same, axes turned before and after: see `_input_gradient_in_order`."""
+    x, gradient = einops.rearrange(x, "b h w i -> i h w b"), einops.rearrange(gradient, "b h w o -> h w b o")
+    turned = _kernel_gradient(sides, stride, dilation, padding, x, gradient, ("NHWC", "HWIO", "NHWC"))
+    return einops.rearrange(turned, "i h w o -> h w i o")
 
 
 def _kernel_gradient_by_products(sides: tuple[int, int], stride: int, dilation: int, padding: Padding, x, gradient):

@@ -119,9 +119,7 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
 
         step = jax.checkpoint(step) if config.remat else step
         count, _, height, width, _ = frames.shape[1:]
-        # XLA compiles convolutions inside a loop to plain loops on a CPU: there the steps are written out.
-        unroll = jax.default_backend() == "cpu"
-        _, made = jax.lax.scan(step, module.begin(count, height, width), (frames, masks), unroll=unroll)
+        _, made = jax.lax.scan(step, module.begin(count, height, width), (frames, masks))
         return [jnp.moveaxis(x, 0, 1) for x in made]
 
     def true_flow(state, first, second):

@@ -1,9 +1,10 @@
-"""Gradients of convolution kernels on a CPU: the convolution and the products of shifted inputs, layer by layer.
+"""Gradients of convolution kernels on a CPU, layer by layer: the convolution, and the products of shifted inputs.
 
     python tests/benchmarks/kernel_gradients.py
 
 What `jaxpaint.ops.conv._pays_as_products` decides by. Prints milliseconds of both forms for layers of IIVI (batch 5,
-96x160), DeepFillv2 (batch 2, 256x256), VINet and contextual training, and which of them the rule takes.
+96x160), DeepFillv2 (batch 2, 256x256), VINet and contextual training, and which of them the rule takes; and those of
+the convolution in the body of a loop, with axes as they come and turned beforehand, as `jaxpaint.ops.conv` does.
 """
 
 import functools
@@ -55,21 +56,33 @@ def milliseconds(function, *arrays) -> float:
     return 1e3 * min(times)
 
 
+def looped(function):
+    """The same over an axis in front of the first array."""
+    return lambda xs, gradient: jax.lax.map(lambda x: function(x, gradient), xs)
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
-    print("batch height width in out kernel stride dilation | convolution ms | products ms | ratio | taken")
+    print(
+        "batch height width in out kernel stride dilation | convolution ms | products ms | ratio | taken "
+        "| in a loop: as it comes ms | turned ms"
+    )
     for batch, height, width, inputs, outputs, side, stride, dilation in LAYERS:
         reach = (side - 1) * dilation + 1
         padding = tuple(jax.lax.padtype_to_pads((height, width), (reach, reach), (stride, stride), "SAME"))
         x = jnp.asarray(rng.normal(size=(batch, height, width, inputs)), jnp.float32)
         gradient = rng.normal(size=(batch, -(-height // stride), -(-width // stride), outputs))
         gradient = jnp.asarray(gradient, jnp.float32)
-        forms = [conv._kernel_gradient, conv._kernel_gradient_by_products]
-        forms = [jax.jit(functools.partial(form, (side, side), stride, dilation, padding)) for form in forms]
-        plain, products = (milliseconds(form, x, gradient) for form in forms)
+        forms = (conv._kernel_gradient, conv._kernel_gradient_by_products, conv._kernel_gradient_in_order)
+        plain, products, turned = (functools.partial(form, (side, side), stride, dilation, padding) for form in forms)
+        loops = [milliseconds(jax.jit(looped(form)), x[None], gradient) for form in (plain, turned)]
+        plain, products = (milliseconds(jax.jit(form), x, gradient) for form in (plain, products))
         taken = conv._pays_as_products(x, gradient, jnp.empty((side, side, inputs, outputs)))
         layer = f"{batch} {height:3} {width:3} {inputs:3} {outputs:3} {side} {stride} {dilation:2}"
-        print(f"{layer} | {plain:6.1f} | {products:6.1f} | {plain / products:4.2f} | {'yes' if taken else 'no'}")
+        print(
+            f"{layer} | {plain:6.1f} | {products:6.1f} | {plain / products:4.2f} | {'yes' if taken else 'no':3} "
+            f"| {loops[0]:6.1f} | {loops[1]:6.1f}"
+        )
 
 
 if __name__ == "__main__":
