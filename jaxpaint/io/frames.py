@@ -86,6 +86,15 @@ class Clip:
             raise InputError(f"{self.name}: frames {start} to {stop} were asked for, and there are {self.count}")
         return self.reader(start, stop)
 
+    def check_masks(self, masks: "Clip") -> None:
+        """Raises InputError unless `masks` has a mask of its frame's size for every frame of this clip."""
+        if (masks.count, masks.height, masks.width) != (self.count, self.height, self.width):
+            raise InputError(
+                f"{masks.name} holds {masks.count} masks of {masks.height}x{masks.width}, and {self.name} has "
+                f"{self.count} frames of {self.height}x{self.width}: make the masks with "
+                "`jaxpaint.io.video_masks.open_masks`"
+            )
+
     def label(self, index: int) -> str:
         """What a message calls a frame."""
         return f"{self.name}: frame {index} of {self.count}" + (f" ({self.names[index]})" if self.names else "")

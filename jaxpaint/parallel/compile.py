@@ -110,7 +110,7 @@ def _with_jit(step: Callable, state: PyTree, lies: PyTree, batch: PyTree, mesh: 
         return step(used, data)
 
     jitted = jax.jit(
-        _several(one, mesh) if steps > 1 else one,
+        _several(one) if steps > 1 else one,
         in_shardings=(lies, shares),
         out_shardings=(lies, replicated(mesh)),
         donate_argnums=0,
@@ -128,7 +128,7 @@ def _with_pmap(step: Callable, state: PyTree, lies: PyTree, batch: PyTree, mesh:
     """(the lowered step, how a batch is placed)."""
     count, one = mesh.size, functools.partial(step, axis=DATA)
     mapped = jax.pmap(
-        _several(one, mesh) if steps > 1 else one,
+        _several(one) if steps > 1 else one,
         axis_name=DATA,
         in_axes=(None, 0),
         out_axes=None,  # every device ends with the same state and metrics
@@ -149,15 +149,9 @@ def _with_pmap(step: Callable, state: PyTree, lies: PyTree, batch: PyTree, mesh:
     return mapped.lower(state, shares), placed
 
 
-def _several(step: Callable, mesh: Mesh) -> Callable:
+def _several(step: Callable) -> Callable:
     """(state, batches with an axis of steps) -> (state, metrics with that axis)."""
-    # On a CPU convolutions in a loop are compiled to plain loops, ten times slower: there the steps are written out.
-    unroll = mesh.devices.flat[0].platform == "cpu"
-
-    def several(state, batches):
-        return jax.lax.scan(step, state, batches, unroll=unroll)
-
-    return several
+    return lambda state, batches: jax.lax.scan(step, state, batches)
 
 
 def _stacked(batches: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

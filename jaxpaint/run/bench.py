@@ -158,8 +158,7 @@ def bench(
             raise InputError(f"--inpaint measures one process, and there are {jax.process_count()}: leave it away")
         weights = jax.device_get(state.weights)
         inpainter = Inpainter(experiment.system, experiment.model, weights, precision=experiment.train.precision)
-        measure = _streaming if experiment.data.frames else _inpainting
-        figures["inpainting"] = measure(experiment, inpainter, steps, repeats)
+        figures["inpainting"] = _filling(experiment, inpainter, steps, repeats)
         say(inpainting_line(figures["inpainting"]))
     return figures
 
@@ -316,52 +315,26 @@ def peak_memory() -> dict[str, Any]:
     return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "of": "the process, on the host"}
 
 
-def _inpainting(experiment: Experiment, inpainter: Inpainter, steps: int, repeats: int) -> dict[str, Any]:
-    """Figures of filling pictures in memory with `Inpainter`, everything included: padding, sending, pasting back."""
-    height, width = experiment.data.size
-    size = experiment.train.batch
-    count = max(steps, 2) * size
-    images = np.random.default_rng(0).integers(0, 256, (min(count, 64), height, width, 3), np.uint8)
-    images = [images[n % len(images)] for n in range(count)]
-    mask = _quarter((height, width))
+def _filling(experiment: Experiment, inpainter: Inpainter, steps: int, repeats: int) -> dict[str, Any]:
+    """Figures of filling pictures in memory, or a clip, everything included: padding, sending, pasting back."""
+    clip, size = bool(experiment.data.frames), experiment.train.batch
+    count = CLIP if clip else max(steps, 2) * size
+    images = np.random.default_rng(0).integers(0, 256, (min(count, 64), *experiment.data.size, 3), np.uint8)
+    images, mask = [images[n % len(images)] for n in range(count)], _quarter(experiment.data.size)
 
     def once() -> float:
         started = time.perf_counter()
-        inpainter.inpaint(images, mask, batch_size=max(1, size // inpainter.filler.groups))
+        if clip:
+            assert sum(1 for _ in inpainter.stream(np.stack(images), np.stack([mask] * count))) == count
+        else:
+            inpainter.inpaint(images, mask, batch_size=max(1, size // inpainter.filler.groups))
         return time.perf_counter() - started
 
-    first = once()
-    times = [once() for _ in range(repeats)]
-    return {
-        "runs": repeats,
-        "pictures": count,
-        "milliseconds": _milliseconds([seconds / count for seconds in times]),
-        "images_per_second": count / statistics.median(times),
-        "first_seconds": first,
-        "programs": inpainter.compiles,
-    }
-
-
-def _streaming(experiment: Experiment, inpainter: Inpainter, steps: int, repeats: int) -> dict[str, Any]:
-    """Figures of filling a clip in memory with `Inpainter.stream`."""
-    del steps
-    clip = np.random.default_rng(0).integers(0, 256, (CLIP, *experiment.data.size, 3), np.uint8)
-    masks = np.broadcast_to(_quarter(experiment.data.size), (*clip.shape[:-1], 1))
-
-    def once() -> float:
-        started = time.perf_counter()
-        assert sum(1 for _ in inpainter.stream(clip, masks)) == CLIP
-        return time.perf_counter() - started
-
-    first = once()
-    times = [once() for _ in range(repeats)]
-    return {
-        "runs": repeats,
-        "frames": CLIP,
-        "milliseconds": _milliseconds([seconds / CLIP for seconds in times]),
-        "frames_per_second": CLIP / statistics.median(times),
-        "first_seconds": first,
-    }
+    first, *times = [once() for _ in range(1 + repeats)]
+    figures = {"runs": repeats, "frames" if clip else "pictures": count, "first_seconds": first}
+    figures["milliseconds"] = _milliseconds([seconds / count for seconds in times])
+    figures["frames_per_second" if clip else "images_per_second"] = count / statistics.median(times)
+    return figures if clip else {**figures, "programs": inpainter.compiles}
 
 
 def training_lines(figures: dict[str, Any]) -> str:

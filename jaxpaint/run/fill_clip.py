@@ -24,14 +24,10 @@ Run = Callable[..., list[np.ndarray]]
 
 def check(clip: Clip, masks: Clip) -> None:
     """Raises InputError where a clip is too small, or its masks are not its own."""
-    size = f"{clip.height}x{clip.width}"
     if min(clip.height, clip.width) < SMALLEST:
+        size = f"{clip.height}x{clip.width}"
         raise InputError(f"{clip.name} is {size}: both sides must be {SMALLEST} pixels or more; enlarge it")
-    if (masks.count, masks.height, masks.width) != (clip.count, clip.height, clip.width):
-        raise InputError(
-            f"{masks.name} holds {masks.count} masks of {masks.height}x{masks.width}, and {clip.name} has {clip.count} "
-            f"frames of {size}: make the masks with `jaxpaint.io.video_masks.open_masks`"
-        )
+    clip.check_masks(masks)
 
 
 def check_each(clip: Clip, masks: Clip) -> None:

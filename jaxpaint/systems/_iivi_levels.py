@@ -90,11 +90,7 @@ def fill_clips(
 
 def _check(clips: Sequence[Clip], masks: Sequence[Clip]) -> None:
     for clip, mask in zip(clips, masks, strict=True):
-        if (mask.count, mask.height, mask.width) != (clip.count, clip.height, clip.width):
-            raise InputError(
-                f"{mask.name} is {mask.count} masks of {mask.height}x{mask.width}, {clip.name} {clip.count} frames of "
-                f"{clip.height}x{clip.width}: expected a mask of its frame's size for each"
-            )
+        clip.check_masks(mask)
         if (clip.height, clip.width) != (clips[0].height, clips[0].width):
             raise InputError(
                 f"{clip.name} is {clip.height}x{clip.width}, {clips[0].name} {clips[0].height}x{clips[0].width}: clips "

@@ -148,8 +148,7 @@ def streamer(module: VINet, side: int, protocol: str) -> Callable:
         del key
         if clip.count < 2:
             raise InputError(f"{clip.name} has one frame, and VINet fills frames from others: give two or more")
-        if masks.count != clip.count:
-            raise InputError(f"{masks.name} has {masks.count} masks, and {clip.name} has {clip.count} frames")
+        clip.check_masks(masks)
         if protocol == "sound":
             return sound(weights, clip, masks)
         if clip.count < WARM_UP:

@@ -1,9 +1,9 @@
 """The training loop: several steps a dispatch, what is compiled in the middle of a run."""
 
-import json
 import pathlib
 
 import pytest
+from run_log import by_step
 
 from jaxpaint.run.config import load
 from jaxpaint.run.loop import train
@@ -33,21 +33,12 @@ def experiment(monkeypatch):
     return make
 
 
-def figures(workdir: pathlib.Path) -> dict[int, dict]:
-    """Losses and validation figures by step."""
-    found = {}
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        values = json.loads(line)
-        found.setdefault(values["step"], {}).update(values)
-    return found
-
-
 def test_several_steps_a_dispatch_change_no_figure(experiment, tmp_path):
     """The same order of sums: only what the compiler fuses differs, float32 rounding."""
     lines = []
     train(experiment(), tmp_path / "one", say=lines.append)
     train(experiment(train__dispatch="2"), tmp_path / "two", say=lines.append)
-    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    one, two = (by_step(tmp_path / name, speeds=True) for name in ("one", "two"))
     assert sorted(one) == sorted(two) == list(range(2, 20, 2))
     for step, values in one.items():
         for name, value in values.items():
@@ -70,7 +61,7 @@ def test_a_resumed_run_may_dispatch_otherwise(experiment, tmp_path):
     train(experiment(train__steps="6"), tmp_path, say=lines.append)
     train(experiment(train__dispatch="2"), tmp_path, say=lines.append)
     assert any("resumed from step 6" in line for line in lines)
-    assert sorted(figures(tmp_path)) == list(range(2, 20, 2))
+    assert sorted(by_step(tmp_path)) == list(range(2, 20, 2))
 
 
 @pytest.mark.parametrize(

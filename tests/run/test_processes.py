@@ -4,7 +4,6 @@ Two real processes of four fake devices each, joined as they would be over a net
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from run_log import logged
 
 ROOT = pathlib.Path(__file__).parents[2]
 EVERY = 4
@@ -81,14 +81,6 @@ def log(place: pathlib.Path, name: str, process: int) -> pathlib.Path:
     return place / f"{name}-{process}.log"
 
 
-def lines(place: pathlib.Path, name: str) -> list[dict]:
-    """What a run has logged, in the order in which it did."""
-    path = place / name / "metrics.jsonl"
-    text = path.read_text() if path.exists() else ""
-    complete = text[: text.rfind("\n") + 1].splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("speed/")} for line in complete]
-
-
 def saved(place: pathlib.Path, name: str) -> int:
     return max((int(p.name) for p in (place / name / "checkpoints").glob("*") if p.name.isdecimal()), default=0)
 
@@ -111,32 +103,32 @@ def test_two_processes_are_killed_restarted_and_followed_by_one(place):
     """Same losses as on one device: sums in another order, 1e-7 relative, which every step amplifies by about
     lr / eps = 1."""
     with running(place, "run", 2) as (first, second):
-        wait_for(lambda: saved(place, "run") and len(lines(place, "run")) >= EVERY + 2, [first, second])
+        wait_for(lambda: saved(place, "run") and len(logged(place / "run")) >= EVERY + 2, [first, second])
         second.kill()
         second.wait()
         since = time.monotonic()
         assert first.wait(timeout=LIMIT) != 0, "a run that lost a process did not succeed"
         assert time.monotonic() - since < 40, "the others end when the heartbeat is missed, if not before"
-    came, resumed = len(lines(place, "run")), saved(place, "run")
+    came, resumed = len(logged(place / "run")), saved(place, "run")
     assert resumed >= EVERY
 
     with running(place, "run", 2, f"--config.train.steps={resumed + EVERY}") as pair:
         assert statuses(pair) == [0, 0], log(place, "run", 0).read_text()[-3000:]
-    assert [s["step"] for s in lines(place, "run")[came:]] == list(range(resumed + 1, resumed + EVERY + 1))
+    assert [s["step"] for s in logged(place / "run")[came:]] == list(range(resumed + 1, resumed + EVERY + 1))
 
     end = resumed + 2 * EVERY
     with running(place, "run", 1, f"--config.train.steps={end}") as one:
         assert statuses(one) == [0], log(place, "run", 0).read_text()[-3000:]
-    assert lines(place, "run")[came + EVERY]["step"] == resumed + EVERY + 1
+    assert logged(place / "run")[came + EVERY]["step"] == resumed + EVERY + 1
     text = log(place, "run", 0).read_text()
     assert f"resumed from step {resumed} " in text and f"resumed from step {resumed + EVERY} " in text
     assert "step " not in log(place, "run", 1).read_text(), "the first process alone speaks"
 
     with running(place, "alone", 1, f"--config.train.steps={end}") as one:
         assert statuses(one) == [0], log(place, "alone", 0).read_text()[-3000:]
-    expected = lines(place, "alone")
+    expected = logged(place / "alone")
     assert [s["step"] for s in expected] == list(range(1, end + 1))
-    got = lines(place, "run")
+    got = logged(place / "run")
     assert {s["step"] for s in got} == {s["step"] for s in expected}
     for step in got:
         for term, value in expected[step["step"] - 1].items():
@@ -146,9 +138,9 @@ def test_two_processes_are_killed_restarted_and_followed_by_one(place):
 @pytest.mark.slow
 def test_sigterm_to_one_process_saves_on_both(place):
     with running(place, "stopped", 2) as pair:
-        wait_for(lambda: len(lines(place, "stopped")) >= 3, pair)
+        wait_for(lambda: len(logged(place / "stopped")) >= 3, pair)
         pair[1].send_signal(signal.SIGTERM)
         assert statuses(pair) == [0, 0], log(place, "stopped", 0).read_text()[-3000:]
-    last = lines(place, "stopped")[-1]["step"]
+    last = logged(place / "stopped")[-1]["step"]
     assert saved(place, "stopped") == last, "the step at which it stopped is saved"
     assert f"SIGTERM: saved step {last} and stopped" in log(place, "stopped", 0).read_text()

@@ -4,7 +4,6 @@ Every run is a process of its own, of the tiny DeepFillv2 on 32x32 demo pictures
 exact float32 values, so runs are compared bit for bit.
 """
 
-import json
 import os
 import pathlib
 import random
@@ -14,6 +13,7 @@ import sys
 import time
 
 import pytest
+from run_log import logged
 
 ROOT = pathlib.Path(__file__).parents[2]
 EVERY = 7
@@ -53,14 +53,6 @@ def start(place: pathlib.Path, name: str, *flags: str) -> subprocess.Popen:
     return subprocess.Popen([*command, *flags], env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
 
 
-def lines(place: pathlib.Path, name: str) -> list[dict]:
-    """The steps that a run has logged, in the order in which it did."""
-    path = place / name / "metrics.jsonl"
-    text = path.read_text() if path.exists() else ""
-    complete = text[: text.rfind("\n") + 1].splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith("speed/")} for line in complete]
-
-
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
     limit = time.monotonic() + seconds
     while not condition():
@@ -76,7 +68,7 @@ def saving(place: pathlib.Path, name: str) -> bool:
 @pytest.fixture(scope="module")
 def unbroken(place):
     assert start(place, "unbroken").wait(timeout=300) == 0, (place / "unbroken.log").read_text()[-2000:]
-    steps = lines(place, "unbroken")
+    steps = logged(place / "unbroken")
     assert [s["step"] for s in steps] == list(range(1, STEPS + 1))
     return steps
 
@@ -93,7 +85,7 @@ def test_killed_five_times(place, unbroken):
         if number < KILLS:
             # At least 20 steps after the resume.
             target = seen + 21 + rng.randrange(4)
-            wait_for(lambda t=target: len(lines(place, "killed")) >= t, process)
+            wait_for(lambda t=target: len(logged(place / "killed")) >= t, process)
             if number == during_save:
                 wait_for(lambda: saving(place, "killed"), process)
             process.send_signal(signal.SIGKILL)
@@ -101,7 +93,7 @@ def test_killed_five_times(place, unbroken):
             caught |= number == during_save and saving(place, "killed")
         else:
             assert process.wait(timeout=300) == 0, (place / "killed.log").read_text()[-2000:]
-        part = lines(place, "killed")[seen:]
+        part = logged(place / "killed")[seen:]
         assert len(part) >= 20
         first = part[0]["step"]
         assert (first - 1) % EVERY == 0, "a run goes on from a checkpoint"
@@ -110,7 +102,7 @@ def test_killed_five_times(place, unbroken):
             assert step == expected[step["step"]], f"run {number}, resumed at {first - 1}"
         seen += len(part)
     assert caught, "no kill hit a save: the test proves less than it says"
-    assert lines(place, "killed")[-1]["step"] == STEPS
+    assert logged(place / "killed")[-1]["step"] == STEPS
     text = (place / "killed.log").read_text()
     assert text.count("resumed from step") == KILLS
 
@@ -118,10 +110,10 @@ def test_killed_five_times(place, unbroken):
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_0(place, unbroken):
     process = start(place, "stopped")
-    wait_for(lambda: len(lines(place, "stopped")) >= 10, process)
+    wait_for(lambda: len(logged(place / "stopped")) >= 10, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
-    steps = lines(place, "stopped")
+    steps = logged(place / "stopped")
     last = steps[-1]["step"]
     saved = [int(p.name) for p in (place / "stopped" / "checkpoints").iterdir() if p.name.isdecimal()]
     assert max(saved) == last, "the step at which it stopped is saved"
@@ -144,7 +136,7 @@ def test_init_from_takes_what_fits(place, unbroken):
     """All layers fit; a run that starts at step 0 with trained weights."""
     flags = (f"--init-from={place / 'unbroken'}", "--config.train.steps=1")
     assert start(place, "warm", *flags).wait(timeout=120) == 0, (place / "warm.log").read_text()[-2000:]
-    first = lines(place, "warm")[0]
+    first = logged(place / "warm")[0]
     text = (place / "warm.log").read_text()
     assert f"--init-from {place / 'unbroken'} (step {STEPS})" in text
     assert "arrays taken from the checkpoint" in text

@@ -1,13 +1,13 @@
 """The trainer on clips: a small system of clips through everything that a run does, and what is refused."""
 
 import dataclasses
-import json
 import pathlib
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from run_log import by_step
 
 from jaxpaint.data import ArrayClips, stream
 from jaxpaint.ops.masks import Masks, paste
@@ -44,21 +44,12 @@ def experiment(monkeypatch):
     return make
 
 
-def figures(workdir: pathlib.Path) -> dict[int, dict]:
-    """Losses and validation figures by step, without speeds."""
-    found = {}
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        values = json.loads(line)
-        found.setdefault(values["step"], {}).update({k: v for k, v in values.items() if not k.startswith("speed/")})
-    return found
-
-
 def test_a_resumed_run_goes_on_as_an_unbroken_one(experiment, tmp_path):
     lines = []
     train(experiment(), tmp_path / "one", say=lines.append)
     train(experiment(train__steps="3"), tmp_path / "two", say=lines.append)
     train(experiment(), tmp_path / "two", say=lines.append)
-    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    one, two = by_step(tmp_path / "one"), by_step(tmp_path / "two")
     assert sorted(one) == list(range(1, 7)) and one == two
     assert one[6]["net/l1"] < one[1]["net/l1"]
     assert one[6]["validation/psnr_hole"] > 0 and one[6]["validation/l1_hole"] != one[3]["validation/l1_hole"]

@@ -5,7 +5,6 @@ depend on how many frames are taken: the masks of a longer clip begin with those
 """
 
 import functools
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import numpy as np
 
 from jaxpaint.ops.masks.families import Masks
 from jaxpaint.ops.masks.moving import sample_clips
-from jaxpaint.ops.masks.sets import MaskSet, cpu
+from jaxpaint.ops.masks.sets import MaskSet, pinned
 from jaxpaint.types import InputError, did_you_mean
 
 STEP = 32
@@ -47,9 +46,7 @@ def frozen_clip(name: str, number: int, frames: int, height: int, width: int, se
         raise InputError(f"there is no set of moving masks {name!r}: {proposal}there are {', '.join(MOVING_SETS)}")
     if frames < 1:
         raise InputError(f"masks for {frames} frames were asked for: ask for at least 1")
-    # Pinned, both: the generator and how it splits are settings that a program may have changed.
-    with jax.default_device(cpu()), jax.threefry_partitionable(True):
-        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
+    with pinned(name, seed) as key:
         drawn = 1 if MOVING_SETS[name].family == "fixed" else -(-frames // STEP) * STEP
         masks = np.asarray(_draw(key, np.uint32(number), name, drawn, height, width))
     return np.broadcast_to(masks, (frames, *masks.shape[1:])) if drawn == 1 else masks[:frames]

@@ -4,11 +4,12 @@ A figure of one method can be set beside another's only where the masks are the 
 a number of masks, a size and a seed; `digest` says whether two machines mean the same pixels.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -88,16 +89,21 @@ def frozen(name: str, count: int, height: int, width: int, seed: int = 0) -> np.
         raise InputError(f"there is no mask set {name!r}: {proposal}there are {', '.join(SETS)}")
     if count < 1:
         raise InputError(f"{count} masks of the set {name!r} were asked for: ask for at least 1")
-    # Pinned, both: the generator and how it splits are settings that a program may have changed.
-    with jax.default_device(cpu()), jax.threefry_partitionable(True):
-        # Another stream for each set: two sets with one seed should not share their strokes.
-        key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
+    with pinned(name, seed) as key:
         size = min(count, BATCH)
         parts = [
             np.asarray(_draw(key, jnp.arange(first, first + size, dtype=jnp.uint32), name, height, width))
             for first in range(0, count, size)
         ]
     return np.concatenate(parts)[:count]
+
+
+@contextlib.contextmanager
+def pinned(name: str, seed: int) -> Iterator[jax.Array]:
+    """The key of a set, and inside, the circumstances that make the same pixels of it everywhere: a CPU, the generator
+    and how it splits, which are settings that a program may have changed. Two sets with one seed share no strokes."""
+    with jax.default_device(cpu()), jax.threefry_partitionable(True):
+        yield jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), zlib.crc32(name.encode()))
 
 
 def cpu() -> jax.Device:
