@@ -18,6 +18,7 @@ from PIL import Image
 
 from jaxpaint.data.decode import decode, read_header
 from jaxpaint.data.frames import frame_files
+from jaxpaint.data.prefetch import Prefetch
 from jaxpaint.types import InputError
 
 RATE = Fraction(24)
@@ -98,6 +99,16 @@ class Clip:
     def label(self, index: int) -> str:
         """What a message calls a frame."""
         return f"{self.name}: frame {index} of {self.count}" + (f" ({self.names[index]})" if self.names else "")
+
+
+def read_ahead(clip: Clip, frames: int = 4) -> Clip:
+    """The same clip; while one of its frames is in use, a thread decodes the next ones, `frames` of them."""
+
+    def read(start: int, stop: int) -> Iterator[np.ndarray]:
+        reading = clip.frames(start, stop)
+        return Prefetch(lambda _: next(reading), 0, ahead=frames)
+
+    return dataclasses.replace(clip, reader=read)
 
 
 def array_clip(frames: Any, rate: Fraction | float = RATE, *, name: str = "the array") -> Clip:
@@ -182,7 +193,9 @@ def check_frame(frame: np.ndarray, height: int, width: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def folder_sink(root: str | os.PathLike, like: Clip, *, size: tuple[int, int] | None = None) -> Iterator[Put]:
+def folder_sink(
+    root: str | os.PathLike, like: Clip, *, size: tuple[int, int] | None = None, first: int = 0
+) -> Iterator[Put]:
     """Writes frames as PNG files, bit for bit: ``with folder_sink(out, clip) as put: put(frame)``.
 
     Files are called as the frames of `like` where it is a folder, else 00000.png, 00001.png, ... They are written to a
@@ -192,6 +205,7 @@ def folder_sink(root: str | os.PathLike, like: Clip, *, size: tuple[int, int] | 
       root: a folder that does not exist yet, or is empty.
       like: the clip that the frames belong to.
       size: height and width of the frames; by default those of `like`.
+      first: which frame of `like` the first one is.
 
     Raises:
       InputError: the folder is not empty; no frame was put, or more than `like` has names for; a frame is not uint8, or
@@ -201,7 +215,7 @@ def folder_sink(root: str | os.PathLike, like: Clip, *, size: tuple[int, int] | 
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists already: frames are written to a new or an empty folder; remove it, or rename")
     height, width = size or (like.height, like.width)
-    count = 0
+    count = first
 
     def put(frame: np.ndarray) -> None:
         nonlocal count
@@ -218,7 +232,7 @@ def folder_sink(root: str | os.PathLike, like: Clip, *, size: tuple[int, int] | 
     temporary.mkdir()
     try:
         yield put
-        if not count:
+        if count == first:
             raise InputError(f"{root}: no frame was put")
         os.replace(temporary, root)  # takes the place of an empty folder, too
     finally:

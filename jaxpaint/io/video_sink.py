@@ -37,6 +37,7 @@ def open_sink(
     like: Clip,
     *,
     size: tuple[int, int] | None = None,
+    first: int = 0,
     audio: bool = True,
     crf: int = 17,
     lossless: bool = False,
@@ -49,6 +50,7 @@ def open_sink(
       path: a video file (.mp4, .mov, .mkv), or, without an ending, a folder of PNG files (see `frames.folder_sink`).
       like: the clip whose rate, times, colours, file names and audio the result has.
       size: height and width of the frames; by default those of `like`.
+      first: which frame of `like` the first one is: where its own begins, on the clock that the sound has, too.
       audio: copy its audio streams, where it has any and a container is written.
       crf: H.264's constant rate factor, 0 (best) to 51.
       lossless: FFV1, bit for bit; .mkv only.
@@ -59,7 +61,7 @@ def open_sink(
     """
     path = pathlib.Path(path)
     if not path.suffix:
-        with folder_sink(path, like, size=size) as put:
+        with folder_sink(path, like, size=size, first=first) as put:
             yield put
         return
     kind = FORMATS.get(path.suffix.lower())
@@ -82,7 +84,7 @@ def open_sink(
                 f"{path}: cannot be begun at {height}x{width} with audio {codecs} ({error.strerror}): write another "
                 f"of {', '.join(FORMATS)}, or leave the audio out"
             ) from error
-        mux = _Mux(container, encoder, sound)
+        mux = _Mux(container, encoder, sound, first)
         yield lambda frame: mux.put(np.asarray(frame), like, path)
         mux.finish(path)
 
@@ -125,10 +127,11 @@ def _sound(container, like: Clip, stack: contextlib.ExitStack) -> Iterator[tuple
 class _Mux:
     """Frames and sound into one container, in the order of time: neither waits for the other in memory."""
 
-    def __init__(self, container, stream, sound: Iterator):
+    def __init__(self, container, stream, sound: Iterator, first: int):
         self.container, self.stream, self.sound = container, stream, sound
         self.next = next(sound, None)
-        self.count, self.scaler = 0, VideoReformatter()
+        self.first = self.count = first
+        self.scaler = VideoReformatter()
 
     def put(self, frame: np.ndarray, like: Clip, path: pathlib.Path) -> None:
         name = f"frame {self.count} for {path}"
@@ -148,7 +151,7 @@ class _Mux:
         self.count += 1
 
     def finish(self, path: pathlib.Path) -> None:
-        if not self.count:
+        if self.count == self.first:
             raise InputError(f"{path}: no frame was put")
         self._sound_until(float("inf"))
         self.container.mux(self.stream.encode())

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jaxpaint.io.frames import Clip, Put
+from jaxpaint.train.system import Extent
 from jaxpaint.types import InputError
 
 
@@ -145,8 +146,20 @@ def never_seen(holes: Clip) -> float:
     return float(always.sum()) * holes.count / total if total else 0.0
 
 
-def tell_of(clip: Clip, holes: Clip, out: pathlib.Path, lossless: bool) -> None:
-    """Notes on stderr that the user of a clip may want to have before it is filled."""
+def tell_of(clip: Clip, holes: Clip, given: Extent, out: pathlib.Path, lossless: bool) -> None:
+    """Notes on stderr that the user of a clip may want to have before it is filled.
+
+    Raises:
+      InputError: the system gives no frame of this clip.
+    """
+    if given.first >= clip.count:
+        raise InputError(f"{clip.name} has {clip.count} frames, and the system's protocol writes none of them")
+    if given != (0, clip.height, clip.width):
+        print(
+            f"note: the system's protocol gives frames of {given.height}x{given.width}, from frame {given.first} of "
+            f"{clip.name} on",
+            file=sys.stderr,
+        )
     share = never_seen(holes)
     if clip.count > 1 and share > 0.005:
         print(

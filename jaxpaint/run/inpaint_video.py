@@ -53,7 +53,8 @@ def main(arguments: argparse.Namespace) -> int:
         check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite)
         inpainter = opened(arguments)
         _check_weights(arguments, inpainter)
-        tell_of(clip, holes, arguments.out, arguments.lossless)
+        given = inpainter.extent(clip)
+        tell_of(clip, holes, given, arguments.out, arguments.lossless)
         fitted = None
 
         def filled() -> Iterator[np.ndarray]:
@@ -62,7 +63,9 @@ def main(arguments: argparse.Namespace) -> int:
             fitted = yield from inpainter.stream(clip, holes, seed=arguments.seed, say=progress.say, max_pixels=limit)
 
         how = {"audio": not arguments.no_audio, "crf": arguments.crf, "lossless": arguments.lossless}
-        with Progress(clip.count, arguments.verbose) as progress, written(arguments.out, clip, **how) as put:
+        how |= {"size": (given.height, given.width), "first": given.first}
+        count = clip.count - given.first
+        with Progress(count, arguments.verbose) as progress, written(arguments.out, clip, **how) as put:
             for frame in filled():
                 put(frame)
                 progress.step()

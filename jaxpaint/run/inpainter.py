@@ -27,7 +27,7 @@ from jaxpaint.run.fill import Filled, Filler, paste
 from jaxpaint.run.prepare import Job, masks_for, pictures_in, prepare
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import Weights
-from jaxpaint.train.system import Page, System
+from jaxpaint.train.system import Extent, Page, System
 from jaxpaint.types import InputError, PyTree, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -214,6 +214,11 @@ class Inpainter:
         if why:
             raise InputError(f"{why}: fill clips with it (`jaxpaint inpaint-video`, `Inpainter.stream`), not pictures")
 
+    def extent(self, clip: Any) -> Extent:
+        """Which frames of a `jaxpaint.io.frames.Clip` `stream` gives, and their size: all and its own, but where a
+        system's protocol has it otherwise."""
+        return self._system.extent(clip) if self._system.extent else Extent(0, clip.height, clip.width)
+
     def stream(
         self,
         clip: Any,
@@ -240,7 +245,7 @@ class Inpainter:
           InputError: at once, where clip and masks cannot be used; while it runs, where the device lacks the memory or
             a frame is broken.
         """
-        from jaxpaint.io.frames import Clip
+        from jaxpaint.io.frames import Clip, read_ahead
         from jaxpaint.io.video import open_clip
         from jaxpaint.io.video_masks import open_masks
         from jaxpaint.run import fill_clip
@@ -248,6 +253,7 @@ class Inpainter:
         clip = open_clip(clip)
         masks = masks if isinstance(masks, Clip) else open_masks(masks, clip)
         fill_clip.check(clip, masks)
+        clip, masks = read_ahead(clip), read_ahead(masks)
         if self._system.stream is not None:
             return self._system.stream(self._weights(1), clip, masks, jax.random.key(seed), say)
         fill_clip.check_each(clip, masks)

@@ -29,6 +29,8 @@ EPILOG = """the mask is the object that keeps its shape: it is cut out, the hole
 stretched, and the object is put back, scaled like the frame's height (--object-scale: otherwise). --mask-dilate and
 --mask-widen grow the hole alone: give a few pixels, so that nothing of the object's edge stays in the background.
 
+--model.FIELD=VALUE sets a field of the system's config that the weights do not depend on (see its page).
+
 exit status: 0 done, 2 bad input."""
 
 
@@ -66,15 +68,18 @@ def main(arguments: argparse.Namespace) -> int:
         check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite)
         scale = object_scale(masks, arguments.size, arguments.object_scale)
         inpainter = opened(arguments)
-        tell_of(clip, holes, arguments.out, lossless=True)  # no pixel is what it was, whatever the format
+        given = inpainter.extent(clip)
+        tell_of(clip, holes, given, arguments.out, lossless=True)  # no pixel is what it was, whatever the format
         how = {"audio": not arguments.no_audio, "crf": arguments.crf, "lossless": arguments.lossless}
+        how |= {"size": arguments.size, "first": given.first}
         limit = arguments.max_pixels or None
         with (
-            Progress(clip.count, arguments.verbose) as progress,
-            written(arguments.out, clip, size=arguments.size, **how) as put,
+            Progress(clip.count - given.first, arguments.verbose) as progress,
+            written(arguments.out, clip, **how) as put,
         ):
             filled = inpainter.stream(clip, holes, seed=arguments.seed, say=progress.say, max_pixels=limit)
-            for frame in retargeted(clip, masks, filled, arguments.size, scale):
+            objects = clip.frames(given.first), masks.frames(given.first)
+            for frame in retargeted(*objects, filled, arguments.size, scale):
                 put(frame)
                 progress.step()
         print(progress.result(arguments.out))

@@ -119,20 +119,18 @@ def _clips(inpainter: Any, seed: int, products: str, say: Callable[[str], None])
 
     def fill(frames: np.ndarray, masks: np.ndarray, position: int) -> np.ndarray:
         clip = array_clip(frames, name=f"clip {position}")
-        say(f"clip {position}: {len(frames)} frames")
-        filled = []
+        given = inpainter.extent(clip)
+        if (given.height, given.width) != (clip.height, clip.width):
+            theirs, ours = (f"{of.height}x{of.width}" for of in (given, clip))
+            raise InputError(
+                f"the system gives frames of {theirs}, and clip {position} is evaluated at {ours}: results are not "
+                f"resized; evaluate at the system's size (--size {theirs} --resize resize)"
+            )
+        if given.first >= clip.count:
+            raise InputError(f"clip {position} has {clip.count} frames, and the system's protocol writes none of them")
+        say(f"clip {position}: {clip.count} frames")
         with jax.default_matmul_precision(products):
-            for frame in inpainter.stream(clip, open_masks(masks, clip), seed=seed, say=say):
-                if frame.shape[:2] != (clip.height, clip.width):
-                    theirs, ours = (f"{height}x{width}" for height, width in (frame.shape[:2], frames.shape[1:3]))
-                    raise InputError(
-                        f"the system gives frames of {theirs}, and clip {position} is evaluated at {ours}: results are "
-                        f"not resized; evaluate at the system's size (--size {theirs} --resize resize)"
-                    )
-                filled.append(frame)
-        if not filled:
-            raise InputError(f"clip {position} has {len(frames)} frames, and the system's protocol writes none of them")
-        return np.stack(filled)
+            return np.stack(list(inpainter.stream(clip, open_masks(masks, clip), seed=seed, say=say)))
 
     def inpaint(clips, masks, positions):
         return [fill(*clip) for clip in zip(clips, masks, positions, strict=True)]

@@ -48,17 +48,10 @@ OTHERS = np.delete(np.arange(len(OFFSETS)), CENTRE)
 Pair = tuple[np.ndarray, np.ndarray]
 """A frame, uint8 h w 3, and its mask, uint8 h w 1."""
 
-
-NOTE = (
-    "protocol='released': results are the authors' demo's: of the network's size, known pixels repainted, and without "
-    "the first frame: the first result belongs to the second"
-)
-"""What every report about results of the released protocol has to say."""
-
 SEES = {
     "sound": "frames t-6, t-3, t, t+3, t+6 and what was painted before; ConvLSTM carried",
     "released": f"frames t-6, t-3, t, t+3, t+6 and the last output, after a warm-up of {WARM_UP} frames in reverse; "
-    "ConvLSTM emptied before every frame; resized, not composited, frame 0 not written",
+    "ConvLSTM emptied before every frame; resized, known pixels repainted, frame 0 not written",
 }
 
 

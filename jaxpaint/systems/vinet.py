@@ -44,7 +44,7 @@ from jaxpaint.ops.flow import tvl1
 from jaxpaint.ops.pad import pad_to_multiple, unpad
 from jaxpaint.ops.pixels import composite
 from jaxpaint.systems import _vinet_clip
-from jaxpaint.train import Network, Optim, Page, Player, System, begin, optimisers, play
+from jaxpaint.train import Extent, Network, Optim, Page, Player, System, begin, optimisers, play
 from jaxpaint.types import Batch, InputError
 
 NEIGHBOURS = 2**32 - 3
@@ -197,9 +197,9 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         update=play(players, averaged=averaged, ema=optim.ema, accumulate=optim.accumulate),
         inpaint=inpaint,
         networks=networks,
-        notes=(_vinet_clip.NOTE,) if config.protocol == "released" else (),
         stream=_vinet_clip.streamer(module, config.type, config.protocol),
         sees=_vinet_clip.SEES[config.protocol],
+        extent=(lambda clip: Extent(1, config.type, config.type)) if config.protocol == "released" else None,
     )
 
 

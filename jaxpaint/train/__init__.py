@@ -4,9 +4,10 @@ from jaxpaint.train.optim import Optim, optimiser, optimisers
 from jaxpaint.train.play import begin, play
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import State, Weights
-from jaxpaint.train.system import Network, Page, Player, System
+from jaxpaint.train.system import Extent, Network, Page, Player, System
 
 __all__ = [
+    "Extent",
     "Network",
     "Optim",
     "Page",

@@ -24,6 +24,14 @@ class Network(NamedTuple):
     published: str | None = None
 
 
+class Extent(NamedTuple):
+    """What of a clip a stream gives: its frames from `first` to the last, at this size."""
+
+    first: int
+    height: int
+    width: int
+
+
 class System(NamedTuple):
     """A published method.
 
@@ -41,6 +49,7 @@ class System(NamedTuple):
              frame on and more than once; ``say(text)`` tells a waiting user how far it is. None: frames are filled one
              by one by `inpaint`
     sees:    what a frame of a clip is filled from, for protocol cards
+    extent:  ``clip -> Extent`` of what `stream` gives; None: all frames, at the clip's size
     """
 
     init: Callable
@@ -50,6 +59,7 @@ class System(NamedTuple):
     notes: tuple[str, ...] = ()
     stream: Callable | None = None
     sees: str = "the frame alone"
+    extent: Callable[[Any], Extent] | None = None
 
 
 class Player(NamedTuple):

@@ -34,7 +34,7 @@ from jaxpaint.run.inpainter import Inpainter
 SIZE = (64, 112)
 HELD_OUT, FRAMES, STRIDE, SYNTHETIC = 20, 20, 5, 12
 SEEDS = range(4)
-MASKS = Masks("box", {"side": (0.3, 0.4), "speed": (1, 4)})
+MASKS = Masks("box", {"side": (0.3, 0.4), "speed": (4, 16)})
 
 COMMANDS = """
 Next: the three stages, then DeepFillv2 for as long as they took together (set STEPS; its log says img/s).

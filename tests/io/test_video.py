@@ -1,6 +1,8 @@
 """Videos in and out: sizes, rates, counts, sound and pixels stay; memory does; what is broken is named."""
 
+import dataclasses
 import os
+import threading
 import warnings
 from fractions import Fraction
 
@@ -10,7 +12,7 @@ import pytest
 from clip_files import NTSC, scene, sound_of, write_raw
 from PIL import Image
 
-from jaxpaint.io.frames import array_clip, as_rate, folder_clip
+from jaxpaint.io.frames import array_clip, as_rate, folder_clip, read_ahead
 from jaxpaint.io.video import _rate, open_clip
 from jaxpaint.io.video_sink import open_sink
 from jaxpaint.types import InputError
@@ -310,3 +312,27 @@ def test_more_than_eight_bits_is_said(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert abs(int(next(iter(clip))[0, 0, 0]) - 128) <= 1
+
+
+def test_frames_are_read_ahead():
+    """While a frame is in use, the next ones are decoded; what reading raises comes in its turn."""
+    frames, third = scene(6, 16, 16), threading.Event()
+
+    def reader(start: int, stop: int):
+        for index in range(start, stop):
+            if index == start + 2:
+                third.set()
+            if index == 5:
+                raise InputError("frame 5 is broken")
+            yield frames[index]
+
+    clip = read_ahead(dataclasses.replace(array_clip(frames), reader=reader), frames=2)
+    several = clip.frames(1)
+    np.testing.assert_array_equal(next(several), frames[1])
+    assert third.wait(30)
+    np.testing.assert_array_equal(np.stack([next(several) for _ in range(3)]), frames[2:5])
+    with pytest.raises(InputError, match="frame 5 is broken"):
+        next(several)
+    np.testing.assert_array_equal(np.stack(list(clip.frames(2, 4))), frames[2:4])
+    with pytest.raises(InputError, match="frames 2 to 7"):
+        clip.frames(2, 7)
