@@ -15,6 +15,7 @@ the same picture, crop and mask come out on one device and on a pod, before and 
 """
 
 import difflib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,6 +58,15 @@ def did_you_mean(name: object, known: Iterable, form: str = "; did you mean {!r}
     """
     near = difflib.get_close_matches(str(name), [str(one) for one in known], 1, cutoff)
     return form.format(near[0]) if near else ""
+
+
+def check_choices(record: Any) -> None:
+    """Raises InputError where a field of a dataclass whose type is a ``Literal`` holds nothing of it."""
+    for name, hint in typing.get_type_hints(type(record)).items():
+        choices, given = typing.get_args(hint), getattr(record, name)
+        if typing.get_origin(hint) is typing.Literal and given not in choices:
+            near = did_you_mean(given, choices)
+            raise InputError(f"{name} is {given!r}: expected one of {', '.join(map(repr, choices))}{near}")
 
 
 def leaf_name(path: tuple) -> str:

@@ -109,6 +109,11 @@ def looking(flow: FlowBothWays) -> Callable:
         for i in range(len(result) - 1):
             with jax.default_matmul_precision("highest"):  # accelerators round the factors of products otherwise
                 forward, backward = jax.device_get(both(target[i], target[i + 1]))
+            if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
+                raise InputError(
+                    f"warping error: the flow between frames {i} and {i + 1} is not finite: its network's weights are "
+                    "broken, or precision is too low"
+                )
             pairs.append(pair_errors(result[i : i + 2], forward, backward, masks[i : i + 2]))
         return video_error({region: np.concatenate([pair[region] for pair in pairs]) for region in ("whole", "hole")})
 

@@ -142,7 +142,8 @@ def _read(flat: jax.Array, rows: jax.Array, columns: jax.Array, width: int) -> j
         # "clip" is for the index that a NaN becomes.
         return pixels.at[index].get(mode="clip")
 
-    return jax.vmap(one)(flat, (rows * width + columns).astype(jnp.int32))
+    # Whole numbers first: above 2^24 pixels float32 does not have every product.
+    return jax.vmap(one)(flat, rows.astype(jnp.int32) * width + columns.astype(jnp.int32))
 
 
 def _precise(x: jax.Array) -> jax.Array:

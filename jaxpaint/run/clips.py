@@ -24,7 +24,7 @@ from jaxpaint.io.video import open_clip
 from jaxpaint.io.video_masks import open_masks
 from jaxpaint.metrics import Metric
 from jaxpaint.metrics.clips import AVERAGES
-from jaxpaint.models import raft
+from jaxpaint.models import i3d, raft
 from jaxpaint.ops.masks import digest
 from jaxpaint.ops.masks.check import CONVENTIONS
 from jaxpaint.ops.masks.moving_sets import MOVING_SETS, frozen_clip
@@ -234,6 +234,17 @@ def check_warping(clips: Clips, flow: str) -> None:
             raise InputError(
                 f"clip {label} is {height}x{width}, and RAFT takes {raft.SMALLEST}x{raft.SMALLEST} at least: give "
                 "--flow tvl1 for ewarp, or a larger --size"
+            )
+
+
+def check_vfid(clips: Clips) -> None:
+    """InputError where a clip is too small for the network of VFID."""
+    for index in range(len(clips)):
+        height, width = clips.shape(index)
+        if min(height, width) < i3d.SMALLEST:
+            raise InputError(
+                f"clip {clips.label(index)} is {height}x{width}, and VFID's I3D takes {i3d.SMALLEST}x{i3d.SMALLEST} at "
+                "least: leave vfid out of --metrics, or give a larger --size"
             )
 
 

@@ -19,9 +19,10 @@ import jax
 from jaxpaint.io.atomic import replacing
 from jaxpaint.metrics import Metric
 from jaxpaint.metrics.clips import AVERAGES
+from jaxpaint.metrics.vfid import VFID_METRICS
 from jaxpaint.parallel import gather, hosts
 from jaxpaint.run.cache import use_cache
-from jaxpaint.run.clips import COMPOSITES, Clips, check_warping, clip_masks, pasted, spread, unwritten
+from jaxpaint.run.clips import COMPOSITES, Clips, check_vfid, check_warping, clip_masks, pasted, spread, unwritten
 from jaxpaint.run.clips import card as clip_card
 from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.figures import FEATURES, FLOWS, WARPING, chosen, clip_figures, figures, notes
@@ -73,7 +74,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help=f"a frozen set; default {DEFAULT_MASK_SET}: six buckets of hole share; of clips still-freeform",
     )
-    parser.add_argument("--mask-pairing", default="name", choices=("name", "seed"), help="of a folder with pictures")
+    parser.add_argument(
+        "--mask-pairing",
+        default="name",
+        choices=("name", "seed"),
+        help="which mask of --masks a picture gets: name (default): the one of its name; seed: any, drawn by --seed",
+    )
     parser.add_argument("--mask-convention", default="hole-white", choices=("hole-white", "hole-black", "alpha"))
     parser.add_argument("--size", default="256", metavar="256|HxW|original", help="evaluated size; default 256")
     parser.add_argument("--resize", default="center-crop", choices=sorted(RESIZING), help="how pictures get that size")
@@ -81,7 +87,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--metrics",
         default="standard",
         metavar="LIST",
-        help="ids and groups (standard, all, perceptual, distribution) with commas; see the protocol card",
+        help="ids and groups (standard, all, perceptual, distribution; of clips also temporal) with commas; see the "
+        "protocol card",
     )
     parser.add_argument(
         "--features",
@@ -91,17 +98,26 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     clips = parser.add_argument_group("clips", "with --video")
     clips.add_argument("--frames", type=int, metavar="N", help="of each clip the first N; default 0: all")
-    clips.add_argument("--average", choices=sorted(AVERAGES), help="which of them weigh the same; default clips")
+    clips.add_argument(
+        "--average",
+        choices=sorted(AVERAGES),
+        help="clips (default): the mean of each clip, then over clips; frames: over all frames",
+    )
     clips.add_argument("--flow", choices=FLOWS, help="for ewarp; default raft, whose weights are a published file")
     clips.add_argument(
-        "--composite", choices=sorted(COMPOSITES), help="who keeps known pixels; default: what the subject gives counts"
+        "--composite",
+        choices=sorted(COMPOSITES),
+        help="paste: known pixels are pasted before measuring; subject (default): frames are measured as the system "
+        "gives them",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
     parser.add_argument("--seed", type=int, default=0, help="of masks and noise")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="pictures at once on a device; default 8, or 1 for --size original"
     )
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"), help="of activations")
+    parser.add_argument(
+        "--precision", default="float32", choices=("float32", "bfloat16"), help="of activations; default float32"
+    )
     parser.add_argument("--out", metavar="DIR", help="default: evaluations/ beside the checkpoint")
     arguments, rest = parser.parse_known_args(argv)
     arguments.options = config_overrides(parser, rest, [], "--model.")
@@ -226,6 +242,8 @@ def _clips(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
     masks = clip_masks(arguments, clips)
     if WARPING in names:
         check_warping(clips, flow)
+    if any(name in VFID_METRICS for name in names):
+        check_vfid(clips)
     metrics = clip_figures(names, arguments.features, average=average, flow=flow)
     what = subject(arguments, 1, say)
     if composite == "paste":

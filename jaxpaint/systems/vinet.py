@@ -45,7 +45,7 @@ from jaxpaint.ops.pad import pad_to_multiple, unpad
 from jaxpaint.ops.pixels import composite
 from jaxpaint.systems import _vinet_clip
 from jaxpaint.train import Extent, Network, Optim, Page, Player, System, begin, optimisers, play
-from jaxpaint.types import Batch, InputError
+from jaxpaint.types import Batch, InputError, check_choices
 
 NEIGHBOURS = 2**32 - 3
 """Where the choice of stage 1's neighbour branches off the run's key: at a step that no run reaches."""
@@ -64,7 +64,8 @@ class Config:
                    torch >= 1.3
     gain:          of the gated kernels at the start; 1 is the reference file, near 3 keeps the signal's size through
                    the layers, so that short runs learn sooner
-    protocol:      how clips are filled: "sound", or "released", the authors' demo (`jaxpaint.systems._vinet_clip`)
+    protocol:      how clips are filled: "sound", or "released", the authors' demo (`jaxpaint.systems._vinet_clip`);
+                   what a run samples and measures is filled as in "sound"
     stage:         1, 2 or 3, of the training, see the module
     outputs:       frames painted an example in stage 3
     flow:          where pseudo-truth flow comes from: "raft", with published weights, for frames of 128x128 or more;
@@ -129,9 +130,13 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
         if config.flow == "tvl1":
             flow = tvl1(first, second)
         else:
+            if min(first.shape[1:3]) < raft.SMALLEST:
+                raise InputError(
+                    f"examples are {first.shape[1]}x{first.shape[2]}, and RAFT takes {raft.SMALLEST}x{raft.SMALLEST} "
+                    "at least: give a larger data.size, or flow='tvl1' (--config.model.flow=tvl1)"
+                )
             padded = (pad_to_multiple(x, raft.MULTIPLE) for x in (first, second))
-            variables = {"params": state.params["raft"], **state.extra["raft"]}
-            flow, _ = networks["raft"].module.apply(variables, *padded)
+            flow, _ = networks["raft"].module.apply(state.weights.variables("raft"), *padded)
             flow = unpad(flow, *first.shape[1:3])
         return einops.rearrange(jax.lax.stop_gradient(flow), "(b n) h w c -> b n h w c", n=count)
 
@@ -204,6 +209,7 @@ def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.flo
 
 
 def _check(config: Config) -> None:
+    check_choices(config)
     if config.type not in TYPES:
         raise InputError(f"type is {config.type}: VINet was published in two, 256 and 512")
     if config.stage not in (1, 2, 3):

@@ -72,6 +72,18 @@ def test_the_warping_error_is_that_of_the_originals_flow():
     assert values == {region: [pytest.approx(pairs[region].mean(), rel=1e-12)] for region in ("whole", "hole")}
 
 
+def test_a_flow_that_is_not_finite_is_no_empty_region():
+    clip, masks = example(0, 3)
+
+    def flow(first, second):
+        still = jnp.zeros((*first.shape[:3], 2))
+        return still, still.at[0, 2, 3].set(jnp.nan)
+
+    metric = WARPING_METRICS["ewarp"].finish(looking(flow), "")
+    with pytest.raises(InputError, match="between frames 0 and 1 is not finite"):
+        metric.measure([filled(clip, masks)], [clip], [masks])
+
+
 def test_what_is_no_metric_of_clips_is_refused():
     with pytest.raises(InputError, match="average 'mean': expected clips or frames"):
         per_frame(METRICS["psnr"], "mean")

@@ -107,6 +107,14 @@ def test_values_and_gradients_are_those_of_grid_sample(outside, align_corners):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
+@pytest.mark.parametrize("outside", ["zeros", "border"])
+def test_a_picture_of_more_pixels_than_float32_counts(outside):
+    side = 4100
+    image = jnp.zeros((1, side, side, 1)).at[0, -1, :, 0].set(jnp.arange(side))
+    last = jnp.zeros((1, 1, side, 2)).at[..., 1].set(side - 1)  # from the first row to the last
+    np.testing.assert_array_equal(warp(image, last, outside=outside)[0, 0, :, 0], np.arange(side))
+
+
 def test_flows_that_are_not_numbers_do_not_reach_other_pixels():
     image, flow = a_picture_and_a_flow()
     broken = np.array(flow)

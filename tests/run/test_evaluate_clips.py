@@ -28,7 +28,7 @@ from jaxpaint.run.figures import chosen, clip_figures
 from jaxpaint.run.measure import evaluate
 from jaxpaint.run.subject import mean_fill
 from jaxpaint.systems import SYSTEMS
-from jaxpaint.train import Page, System
+from jaxpaint.train import Extent, Page, System
 from jaxpaint.types import InputError
 
 HEIGHT, WIDTH = 36, 40
@@ -291,9 +291,10 @@ class ToyConfig:
     pass
 
 
-def toy(stream, sees):
+def toy(stream, sees, extent=None):
     """A page of a system that learns from its clip, whose frames `stream` makes."""
-    system = System(None, None, inpaint=None, networks={}, notes=("A toy.",), stream=stream, sees=sees)
+    how = {"stream": stream, "sees": sees, "extent": extent}
+    system = System(None, None, inpaint=None, networks={}, notes=("A toy.",), **how)
     return Page("Toy", ToyConfig, lambda config, optim=None, dtype=None: system, ToyConfig(), watch="", internal=True)
 
 
@@ -303,7 +304,9 @@ def test_a_method_that_drops_frames_and_changes_known_pixels_says_so(folder, mon
         for frame in clip.frames(1):
             yield frame ^ np.uint8(2)  # 2 more or less
 
-    monkeypatch.setitem(SYSTEMS, "toy", toy(stream, "all later frames"))
+    monkeypatch.setitem(
+        SYSTEMS, "toy", toy(stream, "all later frames", lambda clip: Extent(1, clip.height, clip.width))
+    )
     how = {"subject": ("--method", "toy")}
     report = measured(folder, **how)
     card = report["protocol"]
@@ -345,7 +348,7 @@ def test_a_system_of_pictures_goes_frame_by_frame(folder, monkeypatch):
 
 
 def test_frames_of_another_size_are_refused(folder, monkeypatch, capsys):
-    monkeypatch.setitem(SYSTEMS, "toy", toy(lambda w, clip, m, k, s: (frame[:32, :32] for frame in clip), ""))
+    monkeypatch.setitem(SYSTEMS, "toy", toy(None, "", lambda clip: Extent(0, 32, 32)))
     error = refused(folder, capsys, subject=("--method", "toy"))
     assert (
         "gives frames of 32x32, and clip 0 is evaluated at 36x40" in error and "--size 32x32 --resize resize" in error
@@ -369,6 +372,7 @@ def test_a_folder_with_fewer_masks_than_frames(folder, capsys):
             "clip ants has one frame to evaluate, and the warp",
         ),
         (["--metrics", "ewarp"], "clip ants is 36x40, and RAFT takes 128x128 at least: give --flow tvl1"),
+        (["--metrics", "vfid.released", "--size", "32"], "is 32x32, and VFID's I3D takes 33x33 at least"),
         (["--flow", "tvl1"], "--flow tvl1 is for ewarp, which is not among --metrics"),
         (["--metrics", "fid.tf1"], "there is no metric 'fid.tf1'"),
         (["--frames", "-1"], "--frames -1"),

@@ -119,6 +119,12 @@ def begun(config, given):
     return system, jax.tree_util.tree_map_with_path(draw, jax.eval_shape(system.init, KEY, given))
 
 
+def traced(config, given):
+    """The shapes of an update."""
+    system = page.build(config)
+    return jax.eval_shape(system.update, jax.eval_shape(system.init, KEY, given), given)
+
+
 def stepped(system, state, given):
     return jax.jit(system.update, compiler_options=QUICK)(state, given)
 
@@ -152,6 +158,10 @@ def test_stage_1_sees_one_neighbour_drawn_by_position():
 
 def by_hand(params, given, config):
     """The loss of three painted frames, written out."""
+
+    def compared(picture):
+        return picture if config.consistency == "output" else None
+
     module, frames, masks = Stub(), given["image"], given["mask"]
     state, outs = module.begin(len(frames), *frames.shape[2:4]), []
     for time in range(3):
@@ -167,21 +177,41 @@ def by_hand(params, given, config):
         if time:
             here, before, earlier = frames[:, time], frames[:, time - 1], outs[time - 1]["picture"]
             wanted = differences(here, before)
-            terms["short"] += consistency(out["picture"], here, before, wanted)
+            terms["short"] += consistency(out["picture"], here, before, wanted, compared(earlier))
             moved = sum(flow_terms(out["flow"], wanted, out["picture"], earlier, here, before).values())
             terms["flow"] = moved + (0 if config.last_flow_only else terms["flow"])
-    terms["long"] = consistency(outs[2]["picture"], frames[:, 2], frames[:, 0], differences(frames[:, 2], frames[:, 0]))
+    here, first = frames[:, 2], frames[:, 0]
+    other = compared(outs[0]["picture"])
+    terms["long"] = consistency(outs[2]["picture"], here, first, differences(here, first), other)
     total += terms["short"] + terms["long"] + 10 * terms["flow"]
     return total / 3, terms
 
 
-@pytest.mark.parametrize("last_flow_only", [False, True])
-def test_the_loss_is_that_of_the_reference_file(stub, monkeypatch, last_flow_only):
+class StubFlow(nn.Module):
+    """Takes pictures of the size that RAFT's would be padded to, and gives `differences`."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, first, second):
+        assert first.shape == second.shape and first.shape[1] % 7 == first.shape[2] % 7 == 0
+        return differences(first, second) * self.param("bias", nn.initializers.ones, ()), {}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"last_flow_only": True}, {"consistency": "output"}, {"flow": "raft"}], ids=str
+)
+def test_the_loss_is_that_of_the_reference_file(stub, monkeypatch, changes):
     """Values, weights, and gradients, which stop at what one step hands to the next."""
     monkeypatch.setattr(page, "tvl1", differences)
-    config, given = dataclasses.replace(LAST, last_flow_only=last_flow_only), batch()
+    for name, value in {"RAFT": StubFlow, "MULTIPLE": 7, "SMALLEST": 28}.items():
+        monkeypatch.setattr(page.raft, name, value)
+    config, given = dataclasses.replace(LAST, **changes), batch()
     system, state = begun(config, given)
-    _, metrics = stepped(system, state, given)
+    if config.flow == "raft":
+        state = state.replace(params={**state.params, "raft": {"bias": jnp.ones(())}})
+    after, metrics = stepped(system, state, given)
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params.get("raft"), state.params.get("raft")))
     value = jax.value_and_grad(functools.partial(by_hand, given=given, config=config), has_aux=True)
     (total, terms), slope = jax.jit(value, compiler_options=QUICK)(state.params["vinet"])
     np.testing.assert_allclose(metrics["vinet/loss"], total, rtol=1e-4)
@@ -201,9 +231,7 @@ def test_stages_have_the_terms_that_they_train(stub):
         ({"raw": False}, whole | flow | {"short", "long"}),
         ({"short_weight": 0, "long_weight": 0, "flow_weight": 0}, whole | raw),
     ):
-        system = page.build(dataclasses.replace(LAST, **changes))
-        state = jax.eval_shape(system.init, KEY, given)
-        _, metrics = jax.eval_shape(system.update, state, given)
+        _, metrics = traced(dataclasses.replace(LAST, **changes), given)
         assert set(metrics) == {f"vinet/{name}" for name in expected} | {"skipped"}, changes
 
 
@@ -346,7 +374,9 @@ def test_the_released_protocol_is_the_demos():
             assert picture.shape == (24, 24, 3) and picture.dtype == np.uint8
             assert np.abs(picture.astype(int) - expected).max() <= 1
             assert np.mean(picture != expected) < 0.01  # rounded they would differ in half of the values
-    assert "the first frame" in page.build(dataclasses.replace(TINY, protocol="released")).notes[0]
+    system = page.build(dataclasses.replace(TINY, protocol="released"))
+    assert system.extent(clip) == (1, 256, 256) and "frame 0 not written" in system.sees
+    assert page.build(TINY).extent is None
     assert page.build(TINY).notes == ()
 
 
@@ -389,6 +419,9 @@ def test_errors():
     small = {**small, "image": small["image"][:, :, :20], "mask": small["mask"][:, :, :20]}
     with pytest.raises(InputError, match="20x32: height and width must be divisible by 8"):
         jax.eval_shape(system.init, KEY, small)
-    for changes in ({"type": 128}, {"stage": 4}, {"outputs": 1}):
+    with pytest.raises(InputError, match="32x32, and RAFT takes 128x128 at least"):
+        traced(dataclasses.replace(LAST, flow="raft"), batch())
+    wrong = ({"type": 128}, {"stage": 4}, {"outputs": 1}, {"flow": "RAFT"}, {"protocol": "demo"}, {"consistency": "x"})
+    for changes in wrong:
         with pytest.raises(InputError, match=f"{next(iter(changes))} is"):
             page.build(dataclasses.replace(TINY, **changes))
