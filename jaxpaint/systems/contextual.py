@@ -44,7 +44,7 @@ from jaxpaint.ops.pad import pad_to_multiple
 from jaxpaint.ops.pixels import composite, without_hole
 from jaxpaint.ops.swap import patch_swap
 from jaxpaint.train import Network, Optim, Page, Player, System, Weights, begin, optimisers, play
-from jaxpaint.types import Batch
+from jaxpaint.types import Batch, check_choices
 
 TAP = "relu3_1"
 PREDICTIONS = 2**32 - 2
@@ -103,6 +103,7 @@ class Config:
 
 def build(config: Config, optim: Optim | None = None, dtype: jnp.dtype = jnp.float32) -> System:
     """The system: of each network that is trained the discriminator plays first."""
+    check_choices(config)
     optim = optim or Optim()
     networks = _networks(config, dtype)
     modules = {name: network.module for name, network in networks.items()}

@@ -174,6 +174,11 @@ def test_learning_rates_of_players_that_do_not_play_are_refused():
         page.build(dataclasses.replace(TINY, stage="feature2image"), Optim(lr_scale={"image2feature": 10.0}))
 
 
+def test_a_stage_that_there_is_not_is_refused():
+    with pytest.raises(InputError, match="stage is 'image2features': expected one of 'both', 'image2feature', "):
+        page.build(dataclasses.replace(TINY, stage="image2features"))
+
+
 def test_large_pictures_are_filled_by_doubling(monkeypatch):
     """128 with a base of 32: guessed at 32, translated at 32, 64 and 128, known pixels pasted at each."""
     sides = {"guess": [], "swap": []}
