@@ -1,6 +1,6 @@
 """Measures a checkpoint on held-out pictures or clips:
 
-    python evaluate.py --checkpoint runs/deepfillv2_demo --data demo
+    python evaluate.py --checkpoint runs/demo --data demo --size 64
     python evaluate.py --published deepfillv2 FILE --data DIR --mask-set irregular
     python evaluate.py --baseline mean --data DIR --masks DIR
     python evaluate.py --video --method iivi --data CLIPS --mask-set still-freeform

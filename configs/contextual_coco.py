@@ -13,7 +13,7 @@ prints img/s and the time that remains. VGG-19's published weights are needed (s
         --init-from=runs/coco_image2feature
     python train.py --config=configs/contextual_coco.py:feature2image_512 --workdir=runs/coco_512 \
         --init-from=runs/coco_256
-    python evaluate.py --checkpoint runs/coco_512 --data /data/coco/val2017 --size 256 --mask-set box
+    python evaluate.py --checkpoint runs/coco_512 --data /data/coco/val2017 --size 512 --mask-set box
 """
 
 from jaxpaint.data.config import Data

@@ -1,7 +1,8 @@
 """Infer, match, and translate on ImageNet (CLS-LOC, 1,281,167 pictures), after the paper: each network by itself.
 
-The recipe is that of contextual_coco.py. The paper's fixed hole, 224x224 in the middle of 512x512, is a mask set of the
-evaluation, not of the training.
+The recipe is that of contextual_coco.py. No frozen mask set has the paper's fixed hole, 224x224 in the middle of
+512x512 (`centre` is 256x256 there): draw it once as a 512x512 mask, white on black, and evaluate with the folder that
+holds this one file.
 
 Published, 200 test pictures of 512x512 with that hole: mean L1 15.61 %, SSIM 0.56, inception score 11.36 (Table 1;
 recalled). An inception score of 200 pictures is badly biased. Not trained here; cost on your machine: the log prints
@@ -12,6 +13,7 @@ img/s and the time that remains. VGG-19's published weights are needed (see docs
         --init-from=runs/imagenet_image2feature
     python train.py --config=configs/contextual_imagenet.py:feature2image_512 --workdir=runs/imagenet_512 \
         --init-from=runs/imagenet_256
+    python evaluate.py --checkpoint runs/imagenet_512 --data DIR --size 512 --masks FOLDER --mask-pairing seed
 """
 
 from jaxpaint.data.config import Data

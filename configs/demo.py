@@ -1,10 +1,10 @@
 """The main job on a bare machine: a narrow DeepFillv2 learns to fill procedural pictures, nothing to download.
 
 What it shows: training, checkpoints, resuming, evaluation and inpainting, in a few minutes on two CPU cores. It
-reproduces no published figure. The measured figures are in docs/systems/deepfillv2.md.
+reproduces no published figure; docs/demo.png shows what it fills in.
 
     python train.py --config=configs/demo.py
-    python evaluate.py --checkpoint runs/demo --data demo
+    python evaluate.py --checkpoint runs/demo --data demo --size 64
 """
 
 from jaxpaint.data.config import Data

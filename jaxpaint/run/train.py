@@ -10,6 +10,10 @@ from jaxpaint.types import InputError, did_you_mean
 
 DESCRIPTION = """Train a system. Any field of the config can be set: --config.optim.lr=1e-4 --config.train.batch=8.
 
+Fields are described where they are defined: train, validation: jaxpaint/run/config.py; data: jaxpaint/data/config.py;
+optim: jaxpaint/train/optim.py; mesh: jaxpaint/parallel/layout.py; hosts: jaxpaint/parallel/hosts.py; masks:
+jaxpaint/ops/masks/; model: Config in jaxpaint/systems/SYSTEM.py.
+
 Where the workdir holds checkpoints the run resumes from the newest good one. SIGTERM saves and exits 0.
 """
 
@@ -23,9 +27,15 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="configs/NAME.py")
-    parser.add_argument("--workdir", help="where the run lives; default runs/NAME")
     parser.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the workdir's checkpoint"
+        "--workdir",
+        help="where the run lives; default runs/NAME, the same for all variants of a config: give each its own",
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the workdir's checkpoint (default); --no-resume: refuse a workdir that has one",
     )
     parser.add_argument("--init-from", metavar="PATH", help="take fitting weights from a checkpoint, start at step 0")
     parser.add_argument("--profile", action="store_true", help="write a trace of a few steps to WORKDIR/profile")
