@@ -6,6 +6,7 @@ so are, where ``spatial`` says so, the rows of each picture. Weights are given a
 that a run has at the moment.
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -57,13 +58,13 @@ class Filler:
     spatial:  over how many of them the rows of one picture are split
     groups:   over how many sets of devices a batch is spread: devices // spatial
     programs: what has been compiled so far, by (height, width, type, batch size, groups)
+    name:     what an error calls the system
     """
 
     def __init__(self, inpaint: Callable, *, name: str = "the system", devices: int = 0, spatial: int = 1):
         """Args:
         inpaint: as in `jaxpaint.train.System`
-        name: what an error calls the system
-        devices, spatial: as above; devices 0 = all
+        name, devices, spatial: as above; devices 0 = all
 
         Raises:
           InputError: there are fewer devices.
@@ -77,7 +78,7 @@ class Filler:
                 "1 <= spatial <= devices <= what there are"
             )
         self.groups = self.devices // spatial
-        self._inpaint, self._name = inpaint, name
+        self._inpaint, self.name = inpaint, name
         self._mesh = functools.cache(self._make_mesh)  # every batch asks for one
         self.programs: dict[tuple, Any] = {}
 
@@ -170,18 +171,9 @@ class Filler:
         _, batch, _ = arguments
         results = split(mesh, batch["image"].shape), split(mesh, (size,))
         jitted = jax.jit(self._predict, out_shardings=results)
-        try:
-            with jax.set_mesh(mesh):  # networks divide what they compute over it: see `jaxpaint.ops.placement`
-                compiled = jitted.lower(*arguments).compile()
-        except FlaxError as error:
-            raise InputError(
-                f"the weights do not fit {self._name}: they are of another configuration, or "
-                f"of another version of jaxpaint ({str(error).partition(' (https:')[0]})"
-            ) from error
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error) or "Ran out of memory" in str(error):
-                raise InputError(f"a batch of {name} does not fit into the device's memory: {advice}") from error
-            raise
+        # Networks divide what they compute over the mesh: see `jaxpaint.ops.placement`.
+        with explained(self.name, f"a batch of {name}", advice), jax.set_mesh(mesh):
+            compiled = jitted.lower(*arguments).compile()
         plan = compiled.memory_analysis()
         need = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
         limit = device_memory()
@@ -209,6 +201,31 @@ class Filler:
         result = self._inpaint(weights, {**batch, "image": known, "mask": mask}, rng)
         finite = jnp.isfinite(result).all(axis=(1, 2, 3))
         return (to_uint8(jnp.nan_to_num(result, nan=-1.0)) if bytes_ else result.astype(jnp.float32)), finite
+
+
+@contextlib.contextmanager
+def explained(name: str, what: str, advice: str) -> Iterator[None]:
+    """Errors inside that a user can do something about become InputErrors; all others pass.
+
+    Args:
+      name: of the system whose weights may be of another configuration
+      what: may not fit into the device's memory
+      advice: what to do then
+
+    Raises:
+      InputError: Flax found weights of other shapes or names than the networks have; or the device lacks the memory.
+    """
+    try:
+        yield
+    except FlaxError as error:
+        raise InputError(
+            f"the weights do not fit {name}: they are of another configuration, or "
+            f"of another version of jaxpaint ({str(error).partition(' (https:')[0]})"
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error) or "Ran out of memory" in str(error):
+            raise InputError(f"{what} does not fit into the device's memory: {advice}") from error
+        raise
 
 
 def paste(jobs: Sequence[Job], filled: Iterable[Filled]) -> list[np.ndarray]:

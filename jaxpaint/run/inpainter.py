@@ -13,17 +13,19 @@ A clip goes to the system's own ``stream``; where it has none, frames are such p
 """
 
 import dataclasses
+import functools
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxpaint.ops import tiles
-from jaxpaint.run.fill import Filled, Filler, paste
+from jaxpaint.run.fill import Filled, Filler, explained, paste
 from jaxpaint.run.prepare import Job, masks_for, pictures_in, prepare
 from jaxpaint.train.precision import compute_dtype
 from jaxpaint.train.state import Weights
@@ -242,8 +244,8 @@ class Inpainter:
           brings the `Weights` that were fitted (``StopIteration.value``), with which another Inpainter starts warm.
 
         Raises:
-          InputError: at once, where clip and masks cannot be used; while it runs, where the device lacks the memory or
-            a frame is broken.
+          InputError: at once, where clip and masks cannot be used; while it runs, where the device lacks the memory, a
+            frame is broken, or the weights are of another configuration.
         """
         from jaxpaint.io.frames import Clip, read_ahead
         from jaxpaint.io.video import open_clip
@@ -255,7 +257,13 @@ class Inpainter:
         fill_clip.check(clip, masks)
         clip, masks = read_ahead(clip), read_ahead(masks)
         if self._system.stream is not None:
-            return self._system.stream(self._weights(1), clip, masks, jax.random.key(seed), say)
+            advice = "give a smaller --model.base (0 is the clip's own size), --model.batch or --model.max_pixels"
+            advice = advice if self.fits else "give a smaller clip"
+            what = f"{clip.name}, {clip.height}x{clip.width},"
+            errors = functools.partial(explained, self.filler.name, what, advice)
+            with errors():
+                frames = self._system.stream(self._weights(1), clip, masks, jax.random.key(seed), say)
+            return _within(errors, frames)
         fill_clip.check_each(clip, masks)
         return fill_clip.frame_by_frame(self.run, self.filler, clip, masks, seed=seed, max_pixels=max_pixels)
 
@@ -327,6 +335,12 @@ class Inpainter:
                     "(some systems look for whole patches outside the hole)"
                 )
             yield filled
+
+
+def _within(context: Callable[[], AbstractContextManager], frames: Iterator) -> Generator:
+    """An iterator whose every step, and its end, is inside of a context."""
+    with context():
+        return (yield from frames)
 
 
 def _like(values: np.ndarray, image: np.ndarray) -> np.ndarray:

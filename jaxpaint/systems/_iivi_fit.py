@@ -240,33 +240,6 @@ def crops(footage: Footage, places: Callable[[int, np.random.Generator], tuple[f
     return take
 
 
-class HeldOut:
-    """Masks with known places hidden as if they were holes, in every fourth frame: what is learnt is measured there.
-
-    A frame's held-out part is the hole of the fullest frame, moved by half a frame, where it is known.
-    """
-
-    EVERY, MOST = 4, 8
-
-    def __init__(self, masks: Frames):
-        self.masks, self.shape = masks, masks.shape
-        held = range(0, len(masks), self.EVERY)
-        donor = max(range(len(masks)), key=lambda number: np.count_nonzero(masks[number]))
-        rolled = np.roll(masks[donor] != 0, (self.shape[1] // 2, self.shape[2] // 2), (0, 1))
-        self.hidden, self.frames = rolled, frozenset(held)
-        step = max(1, len(held) // self.MOST)
-        self.looked_at = np.array(held[::step][: self.MOST])
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    def __getitem__(self, numbers) -> np.ndarray:
-        if np.ndim(numbers):
-            return np.stack([self[number] for number in np.asarray(numbers)])
-        mask = self.masks[int(numbers)]
-        return np.where(self.hidden, mask.dtype.type(1), mask) if int(numbers) in self.frames else mask
-
-
 class Course:
     """The learning rate of a phase, step by step, and when it ends.
 

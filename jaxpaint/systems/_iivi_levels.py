@@ -25,7 +25,6 @@ from jaxpaint.ops.pad import pad_to
 from jaxpaint.ops.pixels import from_uint8, to_uint8
 from jaxpaint.systems._iivi_fit import (
     Footage,
-    HeldOut,
     Networks,
     Phase,
     crops,
@@ -34,6 +33,7 @@ from jaxpaint.systems._iivi_fit import (
     sizes,
     whole_frames,
 )
+from jaxpaint.systems._iivi_held_out import HeldOut, held_out_error
 from jaxpaint.train.state import Weights
 from jaxpaint.types import InputError, PyTree
 
@@ -150,7 +150,8 @@ def _fit_whole(config, networks, learnt, frozen, footage, keys, say) -> list[dic
         if config.schedule == "plateau" and len(footage) == 1:
             held = HeldOut(footage[0].masks)
             takes = [whole_frames(footage[0]._replace(masks=held), config, keys[0])]
-            look = _held_out_error(networks, footage[0], held, name != "coarse")
+            if held.looked_at:
+                look = held_out_error(networks, footage[0], held, name != "coarse")
         keys = [jax.random.fold_in(key, number) for key in keys]
         phase = Phase(name, steps)
         part, _ = descend(config, networks, phase, part, frozen, takes, keys, final_takes=full, held_out=look, say=say)
@@ -159,20 +160,6 @@ def _fit_whole(config, networks, learnt, frozen, footage, keys, say) -> list[dic
             for before, after in zip(learnt, part, strict=True)
         ]
     return learnt
-
-
-def _held_out_error(networks: Networks, footage: Footage, held: HeldOut, refine: bool) -> Callable[[PyTree], float]:
-    """params -> the mean error on known pixels that were held out, in [-1, 1] units."""
-    own = footage.masks[held.looked_at]
-    frame, hidden = from_uint8(jnp.asarray(footage.frames[held.looked_at])), held[held.looked_at]
-    seen = jnp.asarray((own == 0) & (hidden != 0), jnp.float32)
-
-    @jax.jit
-    def error(params: PyTree) -> jax.Array:
-        result, _ = networks.generator.apply({"params": params}, frame, jnp.asarray(hidden, jnp.float32), refine=refine)
-        return jnp.sum(jnp.abs(result - frame) * seen) / jnp.maximum(3 * jnp.sum(seen), 1)
-
-    return lambda params: float(error(params))
 
 
 def _fit_crops(config, networks, learnt, footage, small, keys, say) -> list[dict[str, PyTree]]:

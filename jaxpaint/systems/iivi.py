@@ -5,6 +5,7 @@ It fills frame by frame; what it knows of the other frames is in its weights.
 
 - `_iivi_fit.py`: the losses and the steps of a fit
 - `_iivi_levels.py`: a clip from a small size to its own, and several clips at once
+- `_iivi_held_out.py`: known pixels that are held out, to stop early
 - `_iivi_masks.py`: masks of all frames from that of one
 
 As a system of pictures it trains one network on the frames of many clips: a common start for fits
@@ -31,15 +32,24 @@ from jaxpaint.models.vgg import VGG
 from jaxpaint.ops.internal import draw_shifts, hide
 from jaxpaint.ops.pad import pad_to_multiple
 from jaxpaint.ops.pixels import composite
+from jaxpaint.ops.tiles import SMALLEST
 from jaxpaint.systems._iivi_fit import Networks, objective, phases, sizes
 from jaxpaint.train import Network, Optim, Page, Player, System, Weights, begin, optimisers, play
-from jaxpaint.types import Batch, InputError
+from jaxpaint.types import Batch, InputError, check_choices
 
 if TYPE_CHECKING:
     from jaxpaint.io.frames import Clip
 
 TAP = "relu4_2"
 VGG_LAYERS = (2, 2, 4, 2)
+
+LEAST = {
+    "width": 2,  # half of the filters are gates
+    **dict.fromkeys(("batch", "look_every", "patience"), 1),
+    **dict.fromkeys(("base", "coarse_steps", "steps", "regular_steps", "refine_steps", "warmup"), 0),
+    "max_pixels": SMALLEST,
+}
+"""The least that fields of `Config` can be."""
 
 SHIFTS = 2**32 - 2
 """Where the shifts of borrowed masks branch off a training run's key: at a step that no run reaches."""
@@ -272,15 +282,17 @@ def halved(image: jax.Array) -> jax.Array:
 
 
 def _check(config: Config) -> None:
+    check_choices(config)
+    for name, least in LEAST.items():
+        if getattr(config, name) < least:
+            raise InputError(f"{name} is {getattr(config, name)}: expected {least} or more")
     if not phases(config):
         raise InputError("a fit of no steps: set coarse_steps, steps or regular_steps")
     if config.regular_steps and not config.steps and not config.coarse_steps:
         raise InputError("regular_steps are a second phase: set steps, too")
-    if any(side % MULTIPLE for side in config.crop):
-        raise InputError(f"crop is {config.crop}: height and width must be divisible by {MULTIPLE}")
-    if config.warmup < 0 or config.batch < 1 or config.base < 0:
+    if any(side < MULTIPLE or side % MULTIPLE for side in config.crop):
         raise InputError(
-            f"batch is {config.batch}, base {config.base}, warmup {config.warmup}: expected 1, 0 and 0 or more"
+            f"crop is {config.crop}: height and width must be {MULTIPLE} or more, and divisible by {MULTIPLE}"
         )
 
 

@@ -14,7 +14,8 @@ from jaxpaint.io.frames import array_clip
 from jaxpaint.io.store import Store
 from jaxpaint.io.video_masks import open_masks
 from jaxpaint.systems import _iivi_levels as levels
-from jaxpaint.systems._iivi_fit import Course, Footage, HeldOut, Phase, crops, descend, sizes, whole_frames
+from jaxpaint.systems._iivi_fit import Course, Footage, Phase, crops, descend, sizes, whole_frames
+from jaxpaint.systems._iivi_held_out import HeldOut
 from jaxpaint.systems._iivi_masks import MaskConfig, propagate
 from jaxpaint.systems.iivi import PAGE, RELEASED, Config, build, fill_together, halved, parts
 from jaxpaint.train import Weights
@@ -250,6 +251,21 @@ def test_held_out_pixels_are_hidden_in_some_frames():
     for number in range(9):
         assert held[number].sum() == (8 if number % 4 == 0 else 4)
     assert held[[0, 1]].shape == (2, 8, 8, 1) and held[0][4:6, 4:6].all()
+    masks[3:5] = 1  # frames that are nothing but hole: their hole is not borrowed, and there is nothing to look at
+    held = HeldOut(masks)
+    assert list(held.looked_at) == [0, 8] and held[0].sum() == 8
+    masks[:] = 1
+    masks[:, 3:7, 1:5] = 0  # large holes alone: a box in the middle, of which rows 3 to 5, columns 2 to 4 are known
+    assert HeldOut(masks)[4].sum() == 48 + 9 and HeldOut(masks)[5].sum() == 48
+
+
+@pytest.mark.parametrize("known", [np.s_[:1], np.s_[2:6]], ids=["outside of the box", "all in the box"])
+def test_frames_that_cannot_be_looked_at(known):
+    masks = np.ones((5, 8, 8, 1), np.uint8)
+    masks[:, known, 2:6] = 0
+    held = HeldOut(masks)
+    assert not held.looked_at
+    np.testing.assert_array_equal(held[range(5)], masks)
 
 
 def test_a_course_ends_when_nothing_is_gained():
@@ -267,14 +283,23 @@ def test_a_course_ends_when_nothing_is_gained():
     assert cosine.rate(2) == 1 and cosine.rate(6) == pytest.approx(0.5) and not cosine.looks(10)
 
 
-def test_early_stopping_in_a_fit():
-    """A rate of zero gains nothing: the fit ends after its patience and a third, not after all its steps."""
+@pytest.mark.filterwarnings("ignore:the array of masks")  # nearly all is hole
+@pytest.mark.parametrize(("lost", "steps"), [(False, 12), (True, 20)])
+def test_early_stopping_in_a_fit(lost, steps):
+    """A rate of zero gains nothing: the fit ends after its patience and a third, not after all its steps.
+
+    Where no frame can be looked at, all steps are done.
+    """
     config = dataclasses.replace(
-        CONFIG, base=0, coarse_steps=300, steps=0, schedule="plateau", look_every=3, patience=2, lr=0.0
+        CONFIG, base=0, coarse_steps=20, steps=0, schedule="plateau", look_every=3, patience=2, lr=0.0
     )
+    clip, masks = array_clip(arrays()[0]), arrays()[1]
+    if lost:
+        masks[:] = 1
+        masks[0, 0] = 0  # a row is known, which the box in the middle does not cover
     said = []
-    list(build(config).stream(Weights(params={}), *opened(1), KEY, said.append))
-    assert said[-1].startswith("coarse step 12 of 12")  # looks at 3, 6 and 9, and 9 // 3 steps more
+    list(build(config).stream(Weights(params={}), clip, open_masks(masks, clip), KEY, said.append))
+    assert said[-1].startswith(f"coarse step {steps} of {steps}")  # looks at 3, 6 and 9, and 9 // 3 steps more
 
 
 def test_a_prior_of_half_the_size():
@@ -309,10 +334,29 @@ def test_configs_that_cannot_be():
         build(dataclasses.replace(CONFIG, coarse_steps=0, steps=0))
     with pytest.raises(InputError, match="second phase"):
         build(dataclasses.replace(CONFIG, coarse_steps=0, steps=0, regular_steps=5))
-    with pytest.raises(InputError, match="divisible by 4"):
-        build(dataclasses.replace(CONFIG, crop=(30, 32)))
     build(RELEASED)
     assert PAGE.variants["released"] is RELEASED
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("crop", (30, 32), "divisible by 4"),
+        ("crop", (0, 0), "4 or more"),
+        ("max_pixels", 128 * 128 - 1, "16384 or more"),
+        ("refine_steps", -1, "0 or more"),
+        ("coarse_steps", -1, "0 or more"),
+        ("look_every", 0, "1 or more"),
+        ("patience", 0, "1 or more"),
+        ("batch", 0, "1 or more"),
+        ("width", 1, "2 or more"),
+        ("features", "publised", "did you mean 'published'"),
+        ("schedule", "constnat", "did you mean 'constant'"),
+    ],
+)
+def test_values_that_cannot_be(field, value, said):
+    with pytest.raises(InputError, match=f"{field} is .*{said}"):
+        build(dataclasses.replace(CONFIG, **{field: value}))
 
 
 def test_the_ambiguity_loss_wants_its_network():
