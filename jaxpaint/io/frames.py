@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from PIL import Image
 from jaxpaint.data.decode import decode, read_header
 from jaxpaint.data.frames import frame_files
 from jaxpaint.data.prefetch import Prefetch
+from jaxpaint.io.atomic import replacing
 from jaxpaint.types import InputError
 
 RATE = Fraction(24)
@@ -227,14 +227,8 @@ def folder_sink(
         Image.fromarray(frame).save(temporary / f"{name}.png")
         count += 1
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
+    with replacing(root) as temporary:
+        temporary.mkdir()
         yield put
         if count == first:
             raise InputError(f"{root}: no frame was put")
-        os.replace(temporary, root)  # takes the place of an empty folder, too
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)

@@ -1,8 +1,10 @@
 """Frames on disk for the time of a computation: what has to be read again and again, in any order, but not kept in
 memory."""
 
+import contextlib
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -18,13 +20,21 @@ class Store:
 
     shape: t h w c
     dtype: of the frames
+
+    Raises:
+      InputError: the folder has not that much room, or has not any more when a frame is put.
     """
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype | type = np.uint8):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self._row = shape[2] * shape[3] * self.dtype.itemsize
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
         self._written = 0
+        with self._told():
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+            if free < self._size():
+                raise OSError(f"{free:,} are free")
+            # Without a buffer: what could not be written is no matter of `close` any more.
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 closed by `close`
 
     @classmethod
     def of(cls, frames: Iterable[np.ndarray], shape: tuple[int, int, int, int], dtype: np.dtype | type = np.uint8):
@@ -40,15 +50,32 @@ class Store:
         """Writes the next frame.
 
         Raises:
-          InputError: it has another shape or type, or there are enough.
+          InputError: it has another shape or type, or there are enough; the disk is full.
         """
         if frame.shape != self.shape[1:] or frame.dtype != self.dtype or self._written == self.shape[0]:
             raise InputError(
                 f"frame {self._written} for a store of {self.dtype} {self.shape} is {frame.dtype} {frame.shape}"
             )
-        self._file.seek(self._written * self.shape[1] * self._row)
-        self._file.write(np.ascontiguousarray(frame).data)
+        left = memoryview(np.ascontiguousarray(frame)).cast("B")
+        with self._told():
+            self._file.seek(self._written * self.shape[1] * self._row)
+            while left:
+                left = left[self._file.write(left) :]
         self._written += 1
+
+    def _size(self) -> int:
+        return self.shape[0] * self.shape[1] * self._row
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Inside, what the system refuses is an InputError that says how much room is needed, and where."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self._size():,} bytes of frames cannot be kept in {tempfile.gettempdir()} "
+                f"({error.strerror or error}): set TMPDIR to a folder with more room"
+            ) from error
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -116,7 +116,7 @@ def _opened(path: pathlib.Path):
     if not path.is_file():
         raise InputError(f"video {str(path)!r} does not exist: give a video file or a folder of frames")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path.absolute()))  # "take:1.mp4" would be a file of the protocol "take"
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: not a readable video ({error.strerror}): broken, truncated, or no video") from error
     with container:
@@ -174,7 +174,9 @@ def _rate(shown: np.ndarray | None, base: Fraction, guesses: list[Fraction]) -> 
         ideal = np.arange(len(shown)) * float(1 / (rate * base))
         if np.abs(shown - shown[0] - ideal).max() <= 1:
             return rate, True
-    return (len(shown) - 1) / (int(shown[-1] - shown[0]) * base), False
+    average = (len(shown) - 1) / (int(shown[-1] - shown[0]) * base)
+    # Both of its numbers get into 32 bits, as containers have it; frames keep their times.
+    return average.limit_denominator(int(min(10**9, max(1, 10**9 / average)))), False
 
 
 def _first_frame(path: pathlib.Path) -> av.VideoFrame:

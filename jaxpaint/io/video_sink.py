@@ -12,6 +12,8 @@ near to what they were, so what must not change goes to a folder or lossless.
 """
 
 import contextlib
+import io
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -27,6 +29,12 @@ from jaxpaint.types import InputError
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """What is written, by ending."""
+
+_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}
+"""What channels are where a file does not name them; .mp4 wants a name."""
+
+_TRIAL = 32
+"""Packets of sound that a format is tried with."""
 
 _SWSCALE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # matrices by H.273 -> as the scaler numbers them; others: BT.601
 
@@ -56,8 +64,8 @@ def open_sink(
       lossless: FFV1, bit for bit; .mkv only.
 
     Raises:
-      InputError: an unknown ending, audio that the container cannot hold, a frame that is not uint8 or of another
-        size, more frames than `like` has times for, no frame at all.
+      InputError: an unknown ending, or audio that the container cannot hold: before a frame is taken. A frame that is
+        not uint8 or of another size, more frames than `like` has times for, no frame at all, a full disk.
     """
     path = pathlib.Path(path)
     if not path.suffix:
@@ -72,21 +80,39 @@ def open_sink(
     if not 0 <= crf <= 51:
         raise InputError(f"crf is {crf}: expected 0 (best) to 51")
     height, width = size or (like.height, like.width)
+    audio = audio and like.file is not None
+    if audio:
+        _check_sound(path, kind, like)
     with replacing(path) as temporary, contextlib.ExitStack() as stack:
-        container = stack.enter_context(av.open(str(temporary), "w", format=kind))
-        encoder = _encoder(container, like, height, width, crf, lossless)
-        sound = _sound(container, like, stack) if audio and like.file is not None else iter(())
-        try:
+        container = stack.enter_context(_begun(path, temporary, kind))
+        with _told(path):
+            encoder = _encoder(container, like, height, width, crf, lossless)
+            sound = _sound(container, like, stack) if audio else iter(())
             container.start_encoding()
-        except av.error.FFmpegError as error:
-            codecs = ", ".join(sorted({stream.codec_context.name for stream in container.streams.audio})) or "none"
-            raise InputError(
-                f"{path}: cannot be begun at {height}x{width} with audio {codecs} ({error.strerror}): write another "
-                f"of {', '.join(FORMATS)}, or leave the audio out"
-            ) from error
-        mux = _Mux(container, encoder, sound, first)
+            mux = _Mux(container, encoder, sound, first)
         yield lambda frame: mux.put(np.asarray(frame), like, path)
         mux.finish(path)
+
+
+@contextlib.contextmanager
+def _told(path: pathlib.Path) -> Iterator[None]:
+    """Inside, what FFmpeg refuses is an InputError about `path`."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def _begun(path: pathlib.Path, temporary: pathlib.Path, kind: str):
+    """A container in the file `temporary`, which is to be `path`."""
+    with _told(path):
+        container = av.open(str(temporary.absolute()), "w", format=kind)
+    try:
+        yield container
+    finally:
+        with _told(path):
+            container.close()
 
 
 def _encoder(container, like: Clip, height: int, width: int, crf: int, lossless: bool):
@@ -107,10 +133,30 @@ def _encoder(container, like: Clip, height: int, width: int, crf: int, lossless:
     return stream
 
 
+def _check_sound(path: pathlib.Path, kind: str, like: Clip) -> None:
+    """Raises InputError where a format does not take a clip's audio: some it refuses at the end alone, so a file with
+    the first packets of it is made in memory, and ended."""
+    try:
+        with contextlib.ExitStack() as stack:
+            trial = stack.enter_context(av.open(io.BytesIO(), "w", format=kind))
+            for _, packet in itertools.islice(_sound(trial, like, stack), _TRIAL):
+                trial.mux(packet)
+    except (ValueError, av.error.FFmpegError) as error:  # PyAV's own, of a codec that the format does not know
+        with av.open(str(like.file.path.absolute())) as source:
+            codecs = ", ".join(sorted({stream.name for stream in source.streams.audio}))
+        raise InputError(
+            f"{path}: cannot hold the sound of {like.name} ({codecs}): write another of {', '.join(FORMATS)}, or leave "
+            "the sound out (--no-audio)"
+        ) from error
+
+
 def _sound(container, like: Clip, stack: contextlib.ExitStack) -> Iterator[tuple[float, av.Packet]]:
     """(seconds on the result's clock, packet) of all audio streams of a clip's file, in stored order."""
-    source = stack.enter_context(av.open(str(like.file.path)))
+    source = stack.enter_context(av.open(str(like.file.path.absolute())))
     streams = {stream.index: container.add_stream_from_template(stream) for stream in source.streams.audio}
+    for stream in streams.values():
+        if stream.layout.name in _LAYOUTS:
+            stream.codec_context.layout = _LAYOUTS[stream.layout.name]
 
     def packets():
         for packet in source.demux(*source.streams.audio) if streams else ():
@@ -146,15 +192,17 @@ class _Mux:
             raise InputError(f"{name} was put, and {like.name} has times for {len(times)}")
         picture.pts = self.count if times is None else int(times[self.count])
         picture.time_base = self.stream.codec_context.time_base
-        self._sound_until(float(picture.pts * picture.time_base))
-        self.container.mux(self.stream.encode(picture))
+        with _told(path):
+            self._sound_until(float(picture.pts * picture.time_base))
+            self.container.mux(self.stream.encode(picture))
         self.count += 1
 
     def finish(self, path: pathlib.Path) -> None:
         if self.count == self.first:
             raise InputError(f"{path}: no frame was put")
-        self._sound_until(float("inf"))
-        self.container.mux(self.stream.encode())
+        with _told(path):
+            self._sound_until(float("inf"))
+            self.container.mux(self.stream.encode())
 
     def _sound_until(self, seconds: float) -> None:
         while self.next is not None and self.next[0] <= seconds:

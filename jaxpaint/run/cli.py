@@ -1,8 +1,12 @@
 """The command ``jaxpaint``. Everything heavy is imported by the sub-command that needs it."""
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from jaxpaint import __version__
 from jaxpaint.run.console import ends_quietly
@@ -33,10 +37,28 @@ def main(argv: list[str] | None = None) -> int:
             arguments.options = config_overrides(parser, rest, [], MODEL)
         elif rest:
             parser.error(f"unknown arguments: {' '.join(rest)}")
-        return arguments.run(arguments)
+        with _terminable():
+            return arguments.run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, SIGTERM is an exception, so that what is half written goes; where a caller has another way, it stays."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number, frame) -> None:
+    raise SystemExit(128 + number)  # the status that a shell reports of a signal
 
 
 def _parser() -> argparse.ArgumentParser:

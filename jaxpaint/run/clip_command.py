@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -41,8 +42,13 @@ def source(arguments: argparse.Namespace) -> tuple[Clip, Clip, Clip]:
     return clip, masks, dilated(holes, arguments.mask_dilate)
 
 
-def check_result(out: pathlib.Path, clip: Clip, inputs: Iterable[pathlib.Path], overwrite: bool) -> None:
-    """Raises InputError where a result may not be written to `out`: all that can be known before work starts."""
+def check_result(
+    out: pathlib.Path, clip: Clip, inputs: Iterable[pathlib.Path], overwrite: bool, first: int = 0
+) -> None:
+    """Raises InputError where a result may not be written to `out`: all that can be known before work starts.
+
+    first: the frame of the clip that the result begins with
+    """
     from jaxpaint.io.video_sink import FORMATS
 
     if out.resolve() in {path.resolve() for path in inputs}:
@@ -58,7 +64,7 @@ def check_result(out: pathlib.Path, clip: Clip, inputs: Iterable[pathlib.Path], 
     there = set(os.listdir(out)) if out.exists() else set()
     if there and not overwrite:
         raise InputError(f"{out} exists already and is not empty: give --overwrite or another --out")
-    strange = sorted(there - set(_frame_names(clip)))
+    strange = sorted(there - set(_frame_names(clip)[first:]))
     if strange:
         others = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise InputError(
@@ -77,14 +83,17 @@ def written(out: pathlib.Path, clip: Clip, **how: Any) -> Iterator[Put]:
     from jaxpaint.io.video_sink import open_sink
 
     again = out.is_dir() and any(out.iterdir())
-    target = out.with_name(f".{out.name}-{os.getpid()}-new") if again else out
+    target = out
     try:
-        with open_sink(target, clip, **how) as put:
-            yield put
-        if again:  # `check_result` has seen that nothing but these frames lies there
-            for name in os.listdir(target):
-                os.replace(target / name, out / name)
-            target.rmdir()
+        with contextlib.ExitStack() as stack:
+            if again:
+                hidden = tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent)
+                target = pathlib.Path(stack.enter_context(hidden)) / out.name
+            with open_sink(target, clip, **how) as put:
+                yield put
+            if again:  # `check_result` has seen that nothing but these frames lies there
+                for name in os.listdir(target):
+                    os.replace(target / name, out / name)
     except OSError as error:
         raise InputError(f"the result cannot be written to {out}: {error.strerror or error}") from error
 

@@ -26,6 +26,7 @@ from jaxpaint.run.clips import COMPOSITES, Clips, check_vfid, check_warping, cli
 from jaxpaint.run.clips import card as clip_card
 from jaxpaint.run.console import ends_quietly, first_says, plain
 from jaxpaint.run.figures import FEATURES, FLOWS, WARPING, chosen, clip_figures, figures, notes
+from jaxpaint.run.flags import seed
 from jaxpaint.run.measure import DIGITS, Seen, evaluate
 from jaxpaint.run.protocol import (
     ALL_BUCKETS,
@@ -111,7 +112,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "gives them",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures, in the order of their names")
-    parser.add_argument("--seed", type=int, default=0, help="of masks and noise")
+    parser.add_argument("--seed", type=seed, default=0, help="of masks and noise; default 0")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="pictures at once on a device; default 8, or 1 for --size original"
     )

@@ -93,7 +93,12 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of a folder's masks with frames: by name, in order, or (auto) by name where one has a frame's name",
     )
-    parser.add_argument("--rate", metavar="FPS", type=_rate, help="of a folder of frames: 25, 29.97, 30000/1001; 24")
+    parser.add_argument(
+        "--rate",
+        metavar="FPS",
+        type=_rate,
+        help="frames per second of a folder of frames, such as 25, 29.97 or 30000/1001; default 24",
+    )
 
 
 def add_convention(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +125,7 @@ def add_result(parser: argparse.ArgumentParser) -> None:
         default=1024 * 1024,
         help="of systems that fill frame by frame: larger frames are cut into tiles; default 1048576, 0 = no limit",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what a system draws; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="of what a system draws; default 0")
     add_telling(parser)
 
 
@@ -128,6 +133,14 @@ def add_telling(parser: argparse.ArgumentParser) -> None:
     """What every command for clips ends its list of flags with."""
     parser.add_argument("--overwrite", action="store_true", help="replace a result that exists")
     parser.add_argument("--verbose", action="store_true", help="print every note of what is being done")
+
+
+def seed(text: str) -> int:
+    """What ``--seed`` takes, as the type of an argument: JAX draws by 32 bits of it."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number from 0 to {2**32 - 1}")
+    return number
 
 
 def _rate(text: str) -> Fraction:

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxpaint.ops.masks.check import CONVENTIONS, binarise, match
 from jaxpaint.run.console import plain
-from jaxpaint.run.flags import add_subject, opened
+from jaxpaint.run.flags import add_subject, opened, seed
 from jaxpaint.types import InputError
 
 FORMATS = ("auto", "png", "jpeg", "webp", "keep")
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="split the rows of every picture over N devices, which then take N times --max-pixels; default 1",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of systems that draw noise; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="of systems that draw noise; default 0")
     parser.add_argument("--format", choices=FORMATS, default="auto", help="of the results; default auto, see below")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--verbose", action="store_true", help="print the memory plan of every program, and every file")

@@ -4,7 +4,11 @@ Everything that can be refused is refused before work starts: masks are all look
 """
 
 import argparse
+import collections
+import inspect
+import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -50,10 +54,10 @@ def main(arguments: argparse.Namespace) -> int:
     use_cache()
     with plain(arguments.verbose):
         clip, _, holes = source(arguments)
-        check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite)
         inpainter = opened(arguments)
-        _check_weights(arguments, inpainter)
         given = inpainter.extent(clip)
+        check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite, given.first)
+        _check_weights(arguments, inpainter)
         tell_of(clip, holes, given, arguments.out, arguments.lossless)
         fitted = None
 
@@ -64,14 +68,22 @@ def main(arguments: argparse.Namespace) -> int:
 
         how = {"audio": not arguments.no_audio, "crf": arguments.crf, "lossless": arguments.lossless}
         how |= {"size": (given.height, given.width), "first": given.first}
-        count = clip.count - given.first
-        with Progress(count, arguments.verbose) as progress, written(arguments.out, clip, **how) as put:
-            for frame in filled():
-                put(frame)
-                progress.step()
-        print(progress.result(arguments.out))
-        if arguments.save_weights:
-            print(f"{arguments.save_weights}: weights {_save(arguments.save_weights, fitted, inpainter)}")
+        count, frames = clip.count - given.first, filled()
+        try:
+            with Progress(count, arguments.verbose) as progress, written(arguments.out, clip, **how) as put:
+                for frame in frames:
+                    put(frame)
+                    progress.step()
+            print(progress.result(arguments.out))
+        except InputError:
+            # A full disk, say. The network was fitted all the same, and comes behind the last frame.
+            if arguments.save_weights and inspect.getgeneratorstate(frames) == inspect.GEN_SUSPENDED:
+                print("note: nothing more is written; --save-weights waits for the last frame", file=sys.stderr)
+                collections.deque(frames, maxlen=0)
+            raise
+        finally:
+            if arguments.save_weights and fitted is not None:
+                print(f"{arguments.save_weights}: weights {_save(arguments.save_weights, fitted, inpainter)}")
     return 0
 
 
@@ -84,6 +96,12 @@ def _check_weights(arguments: argparse.Namespace, inpainter) -> None:
         raise InputError(f"--save-weights: {inpainter.system_name} learns nothing from a clip: leave it out")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"--save-weights {path} exists and is not empty: give a new path, or delete it first")
+    out, place = arguments.out.resolve(), path.resolve()
+    if out == place or out in place.parents or place in out.parents:
+        raise InputError(f"--save-weights {path} and --out {arguments.out}: give two places, none of them in the other")
+    above = next(folder for folder in place.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"--save-weights {path}: nothing can be written to {above}: give another path")
 
 
 def _save(path: pathlib.Path, fitted, inpainter) -> str:

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from jaxpaint.run.console import plain
-from jaxpaint.run.flags import add_convention, add_telling
+from jaxpaint.run.flags import add_convention, add_telling, seed
 from jaxpaint.types import InputError
 
 EPILOG = """a small segmentation network is fitted to the first frame and its mask (IIVI, arXiv 2108.01912), and then
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="black and white PNG files, called as the frames of a folder are, or 00000.png and so on: white = hole",
     )
     add_convention(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the network's start; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="of the network's start; default 0")
     add_telling(parser)
 
 

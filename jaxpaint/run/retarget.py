@@ -65,10 +65,10 @@ def main(arguments: argparse.Namespace) -> int:
     use_cache()
     with plain(arguments.verbose):
         clip, masks, holes = source(arguments)
-        check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite)
         scale = object_scale(masks, arguments.size, arguments.object_scale)
         inpainter = opened(arguments)
         given = inpainter.extent(clip)
+        check_result(arguments.out, clip, (arguments.clip, arguments.masks), arguments.overwrite, given.first)
         tell_of(clip, holes, given, arguments.out, lossless=True)  # no pixel is what it was, whatever the format
         how = {"audio": not arguments.no_audio, "crf": arguments.crf, "lossless": arguments.lossless}
         how |= {"size": arguments.size, "first": given.first}

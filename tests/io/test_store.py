@@ -1,5 +1,11 @@
 """Frames on disk come back as they were put, in any order, whole or in part."""
 
+import collections
+import resource
+import shutil
+import signal
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -38,3 +44,27 @@ def test_what_cannot_be():
         store.window(0, 2, 0, 2, 4)
     with pytest.raises(InputError, match="1 frames were given"):
         Store.of([np.zeros((3, 4, 3), np.uint8)], (2, 3, 4, 3))
+
+
+def test_room_is_looked_for_at_once(monkeypatch):
+    free = collections.namedtuple("Usage", "free")(2 * 3 * 4 * 3 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", {tempfile.gettempdir(): free}.__getitem__)
+    with pytest.raises(InputError, match=rf"72 bytes .* {tempfile.gettempdir()} \(71 are free\): set TMPDIR"):
+        Store((2, 3, 4, 3))
+    Store((1, 3, 4, 3))
+
+
+def test_a_disk_that_gets_full():
+    """What was kept before can be read, and closed."""
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    frame = np.full((50, 50, 3), 7, np.uint8)
+    with Store((2, 50, 50, 3)) as store:
+        store.put(frame)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+        try:
+            with pytest.raises(InputError, match=r"15,000 bytes .* \(File too large\): set TMPDIR"):
+                store.put(frame)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+        np.testing.assert_array_equal(store[0], frame)

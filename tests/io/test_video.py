@@ -12,8 +12,8 @@ import pytest
 from clip_files import NTSC, scene, sound_of, write_raw
 from PIL import Image
 
-from jaxpaint.io.frames import array_clip, as_rate, folder_clip, read_ahead
-from jaxpaint.io.video import _rate, open_clip
+from jaxpaint.io.frames import File, array_clip, as_rate, folder_clip, read_ahead
+from jaxpaint.io.video import BT709, _rate, open_clip
 from jaxpaint.io.video_sink import open_sink
 from jaxpaint.types import InputError
 
@@ -298,6 +298,25 @@ def test_the_last_frame_may_last_longer():
     assert _rate(milliseconds, Fraction(1, 1000), [NTSC]) == (NTSC, True)
     assert _rate(milliseconds[:2], Fraction(1, 1000), [NTSC]) == (NTSC, True)  # 33 ms would be 1000/33
     assert _rate(milliseconds[[0, 1, 5]], Fraction(1, 1000), [NTSC]) == (Fraction(2000, 167), False)
+
+
+def test_the_average_of_a_long_clip_fits_a_container(tmp_path):
+    """Its exact fraction has more than 32 bits; every frame keeps its time all the same."""
+    times = np.append(np.arange(39_999) * 3595, 143_805_709)
+    rate, even = _rate(times, Fraction(1, 90000), [])
+    exact = Fraction(39_999 * 90000, int(times[-1]))
+    assert not even and exact.numerator >= 2**31 > max(rate.numerator, rate.denominator)
+    assert abs(rate / exact - 1) < 1e-9
+    slow, _ = _rate(np.array([0, 1, 2**52]), Fraction(1, 90000), [])
+    assert 0 < slow.denominator < 2**31
+
+    file = File(tmp_path / "none.mp4", Fraction(0), times[[0, 1, 3]], Fraction(1, 90000), BT709, Fraction(1))
+    clip = dataclasses.replace(array_clip(scene(3, 16, 16)), rate=rate, file=file)
+    with open_sink(tmp_path / "a.mp4", clip, audio=False) as put:
+        for frame in clip:
+            put(frame)
+    back = open_clip(tmp_path / "a.mp4").file
+    assert (back.times * back.tick == file.times * file.tick).all()
 
 
 def test_more_than_eight_bits_is_said(tmp_path):

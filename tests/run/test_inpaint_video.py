@@ -1,9 +1,11 @@
 """``jaxpaint inpaint-video``: what a clip is, stays; known pixels do; what cannot be done is refused before work."""
 
+import errno
 import os
 import pathlib
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -15,7 +17,8 @@ import toy_clips
 from clip_files import NTSC, scene, sound_of, write_raw
 from PIL import Image
 
-from jaxpaint.io.weights import save_weights
+from jaxpaint.io import video_sink
+from jaxpaint.io.weights import restore_weights, save_weights
 from jaxpaint.run import cli
 from jaxpaint.run.cli import main
 from jaxpaint.run.inpainter import Inpainter
@@ -154,6 +157,77 @@ def test_a_method_learns_from_the_clip_and_its_weights_begin_another_fit(command
     np.testing.assert_array_equal(pixels("warm/f4.png")[30], np.tile(colour, (47, 1)))
 
 
+@pytest.mark.parametrize("broken", ["a frame", "the end"])
+def test_what_was_learnt_is_kept_where_the_result_cannot_be_written(command, folder, monkeypatch, broken):
+    frames, masks = folder
+    put, name = (video_sink._Mux.put, "put") if broken == "a frame" else (video_sink._Mux.finish, "finish")
+
+    def full(mux, *rest):
+        if mux.count in (3, 7):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(mux, *rest)
+
+    monkeypatch.setattr(video_sink._Mux, name, full)
+    arguments = ("inpaint-video", "frames", "--masks", "masks", "--method", "learnt", "--out", "made.mp4")
+    status, out, err = command(*arguments, "--save-weights", "fitted")
+    assert status == 2 and "made.mp4: No space left on device" in err
+    assert out.startswith("fitted: weights ") and sorted(os.listdir()) == ["fitted", "frames", "grey", "masks"]
+    colour = restore_weights("fitted").weights["params"]["colour"]["value"]
+    np.testing.assert_allclose(colour, frames[masks == 0].mean(0), rtol=1e-6)
+
+
+def test_sigterm_leaves_nothing_behind(command, folder, monkeypatch):
+    page = SYSTEMS["learnt"]
+
+    def build(*arguments, **how):
+        system = page.build(*arguments, **how)
+
+        def stream(*given):
+            filled = system.stream(*given)
+            yield next(filled)
+            signal.raise_signal(signal.SIGTERM)
+            yield from filled
+
+        return system._replace(stream=stream)
+
+    monkeypatch.setitem(SYSTEMS, "learnt", page._replace(build=build))
+    for out in ("made", "made.mp4"):
+        with pytest.raises(SystemExit) as end:
+            command("inpaint-video", "frames", "--masks", "masks", "--method", "learnt", "--out", out)
+        assert end.value.code == 128 + signal.SIGTERM
+    assert sorted(os.listdir()) == ["frames", "grey", "masks"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_system_that_gives_other_frames(command, folder):
+    """As VINet's released protocol: of another size, the first one not."""
+    frames, masks = folder
+    arguments = ("inpaint-video", "frames", "--masks", "masks", "--method", "half")
+    status, out, err = command(*arguments, "--out", "made")
+    assert status == 0 and out.startswith("made: 6 frames in ")
+    assert "note: the system's protocol gives frames of 17x24, from frame 1 of frames on\n" in err
+    assert sorted(os.listdir("made")) == [f"f{index}.png" for index in range(1, 7)]
+    expected = np.where(masks[..., None] > 0, np.uint8(FILL), frames)[:, ::2, ::2]
+    for index in range(1, 7):
+        np.testing.assert_array_equal(pixels(f"made/f{index}.png"), expected[index])
+
+    assert command(*arguments, "--out", "made.mkv", "--lossless")[0] == 0
+    with av.open("made.mkv") as container:
+        shown = list(container.decode(video=0))
+    assert [round(24 * frame.time) for frame in shown] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(np.stack([frame.to_ndarray(format="rgb24") for frame in shown]), expected[1:])
+
+    assert command(*arguments, "--out", "made", "--overwrite")[0] == 0
+    Image.fromarray(frames[0]).save("made/f0.png")  # of another system's result
+    status, _, err = command(*arguments, "--out", "made", "--overwrite")
+    assert status == 2 and "made holds 'f0.png', which is no frame of this result" in err
+    write_frames(pathlib.Path("one"), frames[3:4])
+    write_frames(pathlib.Path("one_mask"), masks[3:4])
+    status, _, err = command("inpaint-video", "one", "--masks", "one_mask", "--method", "half", "--out", "none")
+    assert status == 2 and "one has 1 frames, and the system's protocol writes none of them" in err
+    assert not os.path.exists("none")
+
+
 def test_one_frame_is_a_clip(command):
     frames = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), np.uint8)
     write_frames(pathlib.Path("frames"), frames)
@@ -164,6 +238,7 @@ def test_one_frame_is_a_clip(command):
 
 
 GOOD = {"clip": "frames", "--masks": "masks", "--checkpoint": "grey", "--out": "made"}
+LEARNT = {"--checkpoint": None, "--method": "learnt"}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +265,11 @@ GOOD = {"clip": "frames", "--masks": "masks", "--checkpoint": "grey", "--out": "
         ({"--checkpoint": None, "--method": "learnt:latest"}, "no config 'latest': it has dark"),
         ({"--checkpoint": None, "--method": "learnt", "--step": "3"}, "--step 3 chooses among"),
         ({"--save-weights": "fitted"}, "learns nothing from a clip"),
-        ({"--checkpoint": None, "--method": "learnt", "--save-weights": "masks"}, "exists and is not empty"),
+        ({**LEARNT, "--save-weights": "masks"}, "exists and is not empty"),
+        ({**LEARNT, "--save-weights": "made"}, "--save-weights made and --out made: give two places"),
+        ({**LEARNT, "--out": "run/made.mp4", "--save-weights": "run"}, "give two places"),
+        ({**LEARNT, "--save-weights": "made/fitted"}, "give two places"),
+        ({**LEARNT, "--save-weights": "there.mp4/fitted"}, "nothing can be written to"),
         ({"--model.sahde": 1}, "did you mean --model.shade"),
         ({"clip": "small", "--masks": "small_masks"}, "both sides must be 32"),
     ],
@@ -226,11 +305,14 @@ def test_what_is_refused(command, folder, changed, said):
     assert sorted(os.listdir()) == before
 
 
-@pytest.mark.parametrize("rate", ["fast", "0", "1/0"])
-def test_a_rate_that_is_none(command, folder, rate, capsys):
+@pytest.mark.parametrize(
+    "flag", ["--rate=fast", "--rate=0", "--rate=1/0", "--seed=18446744073709551616", "--seed=-1", "--seed=one"]
+)
+def test_a_number_that_is_none(command, folder, flag, capsys):
     with pytest.raises(SystemExit) as end:
-        command("inpaint-video", "frames", "--masks=masks", "--checkpoint=grey", "--out=made", f"--rate={rate}")
-    assert end.value.code == 2 and "--rate" in capsys.readouterr().err
+        command("inpaint-video", "frames", "--masks=masks", "--checkpoint=grey", "--out=made", flag)
+    assert end.value.code == 2 and f"argument {flag.split('=')[0]}: " in capsys.readouterr().err
+    assert not os.path.exists("made")
 
 
 def test_the_rate_of_a_folder(command, folder):

@@ -49,6 +49,12 @@ def test_masks_of_all_frames(clip, capsys):
         np.testing.assert_array_equal(mask, np.roll(clip, 2 * index, axis=1))
 
 
+def test_a_seed_that_is_too_large(clip, capsys):
+    with pytest.raises(SystemExit):
+        main(["propagate-mask", "clip", "--mask=mask.png", "--out=masks", f"--seed={2**64}"])
+    assert f"--seed: {2**64}: expected a whole number from 0 to 4294967295" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

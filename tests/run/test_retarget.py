@@ -134,6 +134,19 @@ def test_the_command(monkeypatch, capsys, tmp_path):
         assert abs(box.bottom - box.top - 20) <= 2 and abs(box.right - box.left - 10) <= 3
         assert abs((box.left + box.right) / 2 - (45 - 10) * (5 + 4 * index) / (66 - 10) - 5) <= 1.5
 
+    # A system that begins with frame 1, at half the size: objects are those of the frames that are written.
+    assert (
+        main(["retarget", "in.mp4", *(flag.replace("learnt", "half").replace("out.", "half.") for flag in flags)]) == 0
+    )
+    told = capsys.readouterr()
+    assert told.out.startswith("half.mkv: 11 frames in ") and "frames of 22x33, from frame 1 of in.mp4 on" in told.err
+    with av.open("half.mkv") as container:
+        half = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    assert len(half) == 11
+    solid = (result[1:, :, :, 0] > 240) & (result[1:, :, :, 1:] < 30).all(-1)  # nothing of the background
+    assert solid.any((1, 2)).all()
+    np.testing.assert_array_equal(np.stack(half)[solid], result[1:][solid])
+
     with pytest.raises(SystemExit):
         main(["retarget", "in.mp4", *flags[:-3], "--size=44", "--out=b.mkv"])
     assert "height x width" in capsys.readouterr().err

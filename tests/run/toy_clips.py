@@ -8,6 +8,7 @@ import numpy as np
 from jaxpaint.ops.pixels import composite
 from jaxpaint.systems import SYSTEMS
 from jaxpaint.train import Page, System, Weights
+from jaxpaint.train.system import Extent
 
 FILL = 191  # round((0.5 + 1) * 127.5)
 
@@ -53,8 +54,27 @@ def build_learnt(config, optim=None, dtype=jnp.float32):
     return System(None, None, None, {}, stream=stream, sees="the whole clip")
 
 
+@dataclasses.dataclass
+class Half:
+    pass
+
+
+def build_half(config, optim=None, dtype=jnp.float32):
+    """Fills with one colour; its frames have half the size, and the first one is not given."""
+
+    def stream(weights, clip, masks, key, say):
+        for frame, mask in zip(clip.frames(1), masks.frames(1), strict=True):
+            yield np.where(mask > 0, np.uint8(FILL), frame)[::2, ::2]
+
+    def extent(clip):
+        return Extent(1, (clip.height + 1) // 2, (clip.width + 1) // 2)
+
+    return System(None, None, None, {}, stream=stream, extent=extent)
+
+
 def register(setitem=SYSTEMS.__setitem__) -> None:
     """Makes them systems."""
     setitem("grey", Page("A colour", Grey, build_grey, Grey(), watch=""))
     learnt = Page("Its mean", Learnt, build_learnt, Learnt(), watch="", internal=True, variants={"dark": DARK})
     setitem("learnt", learnt)
+    setitem("half", Page("Half of it", Half, build_half, Half(), watch="", internal=True))
