@@ -8,10 +8,10 @@ DAVIS_CLIP is the folder of bmx-trees' 80 frames. `prepare` makes frames of 64x1
 clips of 20, and twelve clips of synthetic motion (`jaxpaint.data.DemoClips`) for training; the last 20, which are not
 seen in training, for measuring. DeepFillv2 takes the same frames as pictures.
 
-`measure` fills the 20 held-out frames under moving boxes (four of them, one after another, seeds 0 to 3), which hide
-what is known, and prints means over the four clips: hole PSNR (the mean over frames), and E_warp (times 1000, with
-TV-L1 flow of the true frames: not the published metric's) in the hole and over whole frames. Rows beside the two
-systems: the true frames; every hole in the mean colour of its frame.
+`measure` fills the 20 held-out frames under moving boxes (four of them, one after another, seeds 0 to 3; 1 to 4 pixels
+a frame along each axis), which hide what is known, and prints means over the four clips: hole PSNR (the mean over
+frames), and E_warp (times 1000, with TV-L1 flow of the true frames: not the published metric's) in the hole and over
+whole frames. Rows beside the two systems: the true frames; every hole in the mean colour of its frame.
 """
 
 import argparse
