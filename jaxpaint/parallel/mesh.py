@@ -1,7 +1,8 @@
 """The mesh of devices, and how batches lie on it."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -149,9 +150,15 @@ def place(batch: dict[str, np.ndarray], shardings: dict[str, NamedSharding], par
     return {name: one(name, x) for name, x in batch.items()}
 
 
+@functools.cache
+def _gather(sharding: NamedSharding) -> Callable[[PyTree], PyTree]:
+    """Kept, for it is compiled: once for every tree."""
+    return jax.jit(lambda tree: tree, out_shardings=sharding)
+
+
 def gathered(tree: PyTree) -> PyTree:
     """Every leaf whole, on this process's first device; all processes must call it."""
     meshes = [x.sharding.mesh for x in jax.tree.leaves(tree) if not x.is_fully_replicated]
     if meshes:
-        tree = jax.jit(lambda t: t, out_shardings=replicated(meshes[0]))(tree)
+        tree = _gather(replicated(meshes[0]))(tree)
     return jax.tree.map(lambda x: x.addressable_data(0), tree)

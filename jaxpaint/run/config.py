@@ -8,6 +8,7 @@ type; an unknown field or a value of another type is an error that names the nea
 import ast
 import dataclasses
 import importlib.util
+import inspect
 import pathlib
 import types
 import typing
@@ -98,7 +99,8 @@ def load(argument: str, overrides: dict[str, str]) -> Experiment:
       overrides: dotted field name -> value as typed, {"optim.lr": "1e-4"}
 
     Raises:
-      InputError: no such file, no ``get_config``, unknown field, value of another type.
+      InputError: no such file, no ``get_config``, no variants, unknown field, value of another type; the model is not
+        the system's.
     """
     name, _, variant = argument.partition(":")
     path = pathlib.Path(name)
@@ -110,9 +112,19 @@ def load(argument: str, overrides: dict[str, str]) -> Experiment:
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise InputError(f"{name} defines no get_config(): a config file has a function that returns an Experiment")
+    if variant and not inspect.signature(module.get_config).parameters:
+        raise InputError(f"--config={argument}: {name} has no variants: leave :{variant} out")
     experiment = module.get_config(variant) if variant else module.get_config()
     for field, value in overrides.items():
         experiment = replace(experiment, field, value)
+    if experiment.system not in SYSTEMS:
+        known = f"expected one of {sorted(SYSTEMS)}{did_you_mean(experiment.system, SYSTEMS)}"
+        raise InputError(f"config.system is {experiment.system!r}: {known}")
+    if not isinstance(experiment.model, SYSTEMS[experiment.system].config):
+        raise InputError(
+            f"config.system is {experiment.system!r}, and the model's config in {name} is another system's "
+            f"({type(experiment.model).__module__}): choose a config file of {experiment.system}"
+        )
     return experiment
 
 
@@ -226,7 +238,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, str) and hint is not str:
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that it may raise
             raise wanted from None
     if hint is type(None):
         if value is not None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import optax
 
-from jaxpaint.types import InputError
+from jaxpaint.types import InputError, check_choices
 
 
 @dataclasses.dataclass
@@ -61,8 +61,17 @@ def optimisers(optim: Optim, *players: str) -> dict[str, optax.GradientTransform
     """An `optimiser` for each of a system's players, by name.
 
     Raises:
-      InputError: `lr_scale` names no player, or a decay that averages nothing.
+      InputError: `lr_scale` names no player; a setting is out of its range.
     """
+    check_choices(optim)
+    for name in ("lr", "weight_decay", "clip_norm", "warmup_steps", "decay_steps"):
+        if getattr(optim, name) < 0:
+            raise InputError(f"optim.{name} is {getattr(optim, name)}: expected 0 or more")
+    for name in ("b1", "b2"):
+        if not 0 <= getattr(optim, name) < 1:
+            raise InputError(f"optim.{name} is {getattr(optim, name)}: expected a decay from 0 to below 1")
+    if optim.eps <= 0:
+        raise InputError(f"optim.eps is {optim.eps}: expected more than 0")
     unknown = sorted(set(optim.lr_scale) - set(players))
     if unknown:
         raise InputError(f"optim.lr_scale names {unknown}, which do not play: the players are {list(players)}")
@@ -72,11 +81,22 @@ def optimisers(optim: Optim, *players: str) -> dict[str, optax.GradientTransform
 
 
 def optimiser(optim: Optim, player: str) -> optax.GradientTransformation:
-    """Adam (AdamW where there is weight decay) for one player."""
-    chain = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
-    rate = learning_rate(optim, player)
+    """Adam (AdamW where there is weight decay) for one player. Its state has one form whatever the settings are: a run
+    can be resumed with others."""
+    rate = optax.scale_by_learning_rate(learning_rate(optim, player))
     if optim.weight_decay:
-        chain.append(optax.adamw(rate, optim.b1, optim.b2, optim.eps, weight_decay=optim.weight_decay))
-    else:
-        chain.append(optax.adam(rate, optim.b1, optim.b2, optim.eps))
-    return optax.chain(*chain)
+        rate = _after(optax.add_decayed_weights(optim.weight_decay), rate)
+    adam = optax.chain(optax.scale_by_adam(optim.b1, optim.b2, optim.eps), rate)
+    if optim.clip_norm:
+        adam = _after(optax.clip_by_global_norm(optim.clip_norm), adam)
+    return optax.chain(adam)
+
+
+def _after(first: optax.GradientTransformation, then: optax.GradientTransformation) -> optax.GradientTransformation:
+    """One transformation after another that has no state, with the state of the later one alone."""
+
+    def update(updates, state, params=None):
+        updates, _ = first.update(updates, optax.EmptyState(), params)
+        return then.update(updates, state, params)
+
+    return optax.GradientTransformation(then.init, update)

@@ -12,6 +12,7 @@ from jaxpaint.parallel.compile import compile_step
 from jaxpaint.parallel.layout import Layout
 from jaxpaint.parallel.mesh import check_batch, gathered, make_mesh, place, replicated, share, split
 from jaxpaint.parallel.rules import shardings
+from jaxpaint.run.compiles import Compiles
 from jaxpaint.types import InputError
 
 
@@ -100,6 +101,9 @@ def test_placing():
     back = gathered(placed)
     assert back.devices() == {jax.devices()[0]}
     assert np.array_equal(back, batch["image"])
+    with Compiles() as compiles:
+        gathered(placed)
+    assert compiles.count == 0  # the program is kept
 
 
 STATE = {

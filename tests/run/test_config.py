@@ -12,7 +12,8 @@ from jaxpaint.systems import SYSTEMS
 from jaxpaint.systems.deepfillv2 import Config
 from jaxpaint.types import InputError
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.py"))
+DEMO = pathlib.Path(__file__).parents[2] / "configs/demo.py"
+CONFIGS = sorted(DEMO.parent.glob("*.py"))
 DEEPFILL = CONFIGS[0].with_name("deepfillv2_bsds500.py")
 
 
@@ -79,6 +80,7 @@ def test_overrides():
         ("optim", "1", r"--config\.optim is a group: set one of its fields"),
         ("optim.lr.x", "1", r"--config\.optim\.lr is a float: it has no field 'x'"),
         ("optim.lr_scale", "{'d': 'x'}", r"expected float, got 'x'"),
+        ("optim.lr_scale", "{{}: 1}", r"expected dict\[str, float\], got '{{}: 1}'"),
     ],
 )
 def test_a_wrong_flag_says_what_to_do(field, value, message):
@@ -112,6 +114,20 @@ def test_variants(tmp_path):
     )
     assert load(f"{tmp_path}/v.py", {}).model.width == 48
     assert load(f"{tmp_path}/v.py:narrow", {}).model.width == 16
+    with pytest.raises(InputError, match=r"demo\.py has no variants: leave :small out"):
+        load(f"{DEMO}:small", {})
+
+
+@pytest.mark.parametrize(
+    ("system", "message"),
+    [
+        ("vinett", r"config\.system is 'vinett': expected one of .*did you mean 'vinet'"),
+        ("contextual", r"another system's \(jaxpaint\.systems\.deepfillv2\): choose a config file of contextual"),
+    ],
+)
+def test_a_system_that_is_not_the_models(system, message):
+    with pytest.raises(InputError, match=message):
+        load(str(DEMO), {"system": system})
 
 
 def test_convert_choices():

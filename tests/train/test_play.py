@@ -226,6 +226,33 @@ def test_clipping_and_weight_decay():
     np.testing.assert_allclose(updates["w"], -0.1 * 0.5 * params["w"], rtol=1e-6)
 
 
+def test_a_run_can_go_on_with_other_settings():
+    """The optimiser's state has one form, that of optax' Adam, with clipping and weight decay and without."""
+    params = {"w": jnp.array([3.0, 4.0])}
+    state = optax.chain(optax.adam(optax.constant_schedule(0.1))).init(params)
+    for settings in ({}, {"clip_norm": 1.0}, {"weight_decay": 0.5}, {"clip_norm": 1.0, "weight_decay": 0.5}):
+        tx = optimiser(Optim(lr=0.1, **settings), "g")
+        assert jax.tree.structure(tx.init(params)) == jax.tree.structure(state)
+        updates, state = tx.update({"w": jnp.array([30.0, 40.0])}, state, params)
+        assert np.isfinite(updates["w"]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clip_norm": -1.0}, r"optim\.clip_norm is -1\.0: expected 0 or more"),
+        ({"warmup_steps": -1}, r"optim\.warmup_steps is -1: expected 0 or more"),
+        ({"lr": -1e-4}, r"optim\.lr is -0\.0001: expected 0 or more"),
+        ({"b2": 1.0}, r"optim\.b2 is 1\.0: expected a decay from 0 to below 1"),
+        ({"eps": 0.0}, r"optim\.eps is 0\.0: expected more than 0"),
+        ({"schedule": "cosin"}, "schedule is 'cosin': .*did you mean 'cosine'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        optimisers(Optim(**settings), "g")
+
+
 def test_settings_that_mean_nothing_are_refused():
     assert set(optimisers(Optim(lr_scale={"d": 0.1}), "d", "g")) == {"d", "g"}
     with pytest.raises(InputError, match=r"lr_scale names \['dd'\], which do not play: the players are \['d', 'g'\]"):
