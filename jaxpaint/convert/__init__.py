@@ -168,5 +168,8 @@ def _order(channels: str) -> str:
 def _sha256(path: str) -> str:
     if not os.path.isfile(path):
         return ""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

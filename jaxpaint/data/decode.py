@@ -10,12 +10,22 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from jaxpaint.types import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # Pillow's names
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(source: bytes | str | os.PathLike, *, name: str = "") -> np.ndarray:
@@ -39,7 +49,8 @@ def decode(source: bytes | str | os.PathLike, *, name: str = "") -> np.ndarray:
 def decode_channels(source: bytes | str | os.PathLike, *, name: str = "") -> np.ndarray:
     """As `decode`, but with the channels that the file has: uint8 h w c with c = 1 (grey), 2 (grey, alpha), 3 or 4.
 
-    For masks, whose hole may be in alpha. Black and white (1 bit) becomes 0 and 255, a palette its colours.
+    For masks, whose hole may be in alpha. Black and white (1 bit) becomes 0 and 255, a palette its colours. The one
+    transparent colour that a PNG may name (tRNS) becomes alpha.
     """
     return _pixels(source, name, _channels)
 
@@ -83,8 +94,18 @@ def _pixels(source: bytes | str | os.PathLike, name: str, convert) -> np.ndarray
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
     with _translated(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        upright = ImageOps.exif_transpose(image)  # loads it
-    return convert(upright)
+        turned, bits = upright(image), data[24] if image.format == "PNG" else 8
+    return convert(turned, bits)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture, loaded and turned as its EXIF orientation says.
+
+    Pillow's own `exif_transpose` also writes the EXIF anew, and fails where any tag of it is broken.
+    """
+    image.load()
+    turn = _TURNS.get(image.getexif().get(0x0112))
+    return image if turn is None else image.transpose(turn)
 
 
 class _translated:
@@ -114,17 +135,34 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def _rgb(image: Image.Image) -> np.ndarray:
+def _rgb(image: Image.Image, bits: int) -> np.ndarray:
     return np.array(_eight_bits(image).convert("RGB"))
 
 
-def _channels(image: Image.Image) -> np.ndarray:
+def _channels(image: Image.Image, bits: int) -> np.ndarray:
+    alpha = _transparent_colour(image, bits)
     image = _eight_bits(image)
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
-        image = image.convert("RGBA" if alpha else "L" if image.mode == "1" else "RGB")
+        clear = image.mode in ("PA", "La", "RGBa") or (image.mode == "P" and "transparency" in image.info)
+        image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
     pixels = np.array(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return pixels if alpha is None else np.concatenate([pixels, alpha], -1)
+
+
+def _transparent_colour(image: Image.Image, bits: int) -> np.ndarray | None:
+    """uint8 h w 1: 0 where a PNG has the colour that it names as transparent, else 255; None where it names none.
+
+    Pillow's conversions do not find the colour with 2, 4 or 16 bits a sample: it is named in the file's bits, the
+    pixels are in 8 (but for 16-bit grey).
+    """
+    if "transparency" not in image.info or image.mode == "P":
+        return None
+    colour = np.atleast_1d(image.info["transparency"])
+    if not image.mode.startswith("I"):
+        colour = colour >> 8 if bits == 16 else np.minimum(colour * 255 // (2**bits - 1), 255)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    return np.where((values.reshape(*values.shape[:2], -1) == colour).all(-1, keepdims=True), 0, 255).astype(np.uint8)
 
 
 def _jpeg_header(data: bytes) -> Header | None:

@@ -79,14 +79,14 @@ def pair(pictures: list[str], masks: list[str], root: str, instead: str = "") ->
     Raises:
       InputError: pictures without a mask, or with several; lists the first few.
     """
-    paths = {os.path.splitext(name)[0]: number for number, name in enumerate(masks)}
+    paths: dict[str, list[int]] = {}
     stems: dict[str, list[int]] = {}
     for number, name in enumerate(masks):
+        paths.setdefault(os.path.splitext(name)[0], []).append(number)
         stems.setdefault(_stem(name), []).append(number)
     found, missing, several = [], [], []
     for name in pictures:
-        path = os.path.splitext(name)[0]
-        same = [paths[path]] if path in paths else stems.get(_stem(name), [])
+        same = paths.get(os.path.splitext(name)[0]) or stems.get(_stem(name), [])
         if len(same) == 1:
             found.append(same[0])
         else:
@@ -99,7 +99,7 @@ def pair(pictures: list[str], masks: list[str], root: str, instead: str = "") ->
     if several:
         raise InputError(
             f"{len(several)} pictures have several masks of their name in {root!r}: {_few(several)}; "
-            f"put each mask in the same folder below the root as its picture{instead}"
+            f"put each mask in the same folder below the root as its picture, or remove one of them{instead}"
         )
     return found
 

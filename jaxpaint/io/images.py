@@ -7,19 +7,21 @@ back as a PNG (`output_path`); who asks for JPEG gets the original's quantisatio
 Kept: grey stays grey, alpha stays as it is, 16-bit grey stays 16 bits (the hole is filled with 8 significant
 bits), EXIF, the colour profile, the resolution. Not kept, because it would be wrong: the EXIF orientation (pixels are
 written upright and the tag says so), the EXIF thumbnail and XMP (both may describe or show what the hole removed), the
-profile of a CMYK picture (it is written as RGB). 16-bit *colour* is read at 8 bits, with a warning.
+profile of a CMYK picture (it is written as RGB), EXIF that is broken (with a warning). 16-bit *colour*, and 16-bit grey
+with alpha, are read at 8 bits, with a warning.
 """
 
 import dataclasses
 import io
 import os
 import pathlib
+import struct
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
-from jaxpaint.data.decode import FORMATS, decode_channels
+from jaxpaint.data.decode import FORMATS, decode_channels, upright
 from jaxpaint.io.atomic import replacing
 from jaxpaint.ops.masks.check import binarise
 from jaxpaint.types import InputError
@@ -82,13 +84,15 @@ def read(path: str | os.PathLike) -> Picture:
         if icc and image.mode == "CMYK":
             warnings.warn(f"{path}: CMYK is written as RGB, without its colour profile", stacklevel=2)
             icc = b""
-        if image.format == "PNG" and image.mode in ("RGB", "RGBA") and data[24] == 16:
-            warnings.warn(f"{path}: 16-bit colour is read and written at 8 bits a channel", stacklevel=2)
+        deep = image.mode in _GREY16 and pixels.shape[-1] == 1
+        if image.format == "PNG" and data[24] == 16 and not deep:
+            kind = "colour" if pixels.shape[-1] > 2 else "grey with alpha"
+            warnings.warn(f"{path}: 16-bit {kind} is read and written at 8 bits a channel", stacklevel=2)
         return Picture(
             path=path,
             pixels=pixels,
-            deep=_sixteen_bits(image) if image.mode in _GREY16 else None,
-            exif=_upright_exif(image),
+            deep=_sixteen_bits(image) if deep else None,
+            exif=_upright_exif(image, path),
             icc=icc,
             dpi=image.info.get("dpi"),
             tables=dict(tables) if tables else None,
@@ -151,7 +155,8 @@ def write(path: str | os.PathLike, picture: Picture) -> None:
     """Writes a picture in the format that the path's ending names, in one step: never half a file.
 
     Raises:
-      InputError: the ending is of no known format, or the picture has alpha and the format has none.
+      InputError: the ending is of no known format, the picture has alpha and the format has none, or the format cannot
+        hold it: it is too large, or its EXIF is.
       OSError: from the file system; nothing is left behind.
     """
     path = writable(pathlib.Path(path))
@@ -166,7 +171,11 @@ def write(path: str | os.PathLike, picture: Picture) -> None:
     else:
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     with replacing(path) as temporary:
-        image.save(temporary, format=kind, **_options(kind, picture))
+        options = _options(kind, picture)
+        try:
+            image.save(temporary, format=kind, **options)
+        except (ValueError, TypeError, struct.error) as error:
+            raise InputError(f"{path}: {kind} cannot hold {picture.path} ({error}): try another format") from error
 
 
 def read_mask(path: str | os.PathLike, convention: str = "hole-white", *, allow_empty: bool = False) -> np.ndarray:
@@ -180,16 +189,20 @@ def _luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def _sixteen_bits(image: Image.Image) -> np.ndarray:
-    return np.array(ImageOps.exif_transpose(image)).astype(np.uint16)[..., None]
+    return np.array(upright(image)).astype(np.uint16)[..., None]
 
 
-def _upright_exif(image: Image.Image) -> bytes:
+def _upright_exif(image: Image.Image, path: pathlib.Path) -> bytes:
     exif = image.getexif()
     if not len(exif):
         return b""
     if _ORIENTATION in exif:
         exif[_ORIENTATION] = 1
-    return exif.tobytes()
+    try:
+        return exif.tobytes()
+    except Exception as error:
+        warnings.warn(f"{path}: its EXIF is broken ({error}) and is left out", stacklevel=3)
+        return b""
 
 
 def _options(kind: str, picture: Picture) -> dict:

@@ -59,8 +59,8 @@ def read(path: str | os.PathLike, *, stub: Sequence[str] = ()) -> Any:
       as text. A safetensors file is a dict of arrays. Arrays may be read-only, and views of one another.
 
     Raises:
-      InputError: if the file is of another format, truncated or damaged, or if its pickle names anything that is
-        not a tensor or a plain container.
+      InputError: if the file cannot be read, is of another format, truncated or damaged, or if its pickle names
+        anything that is not a tensor or a plain container.
     """
     where = os.fspath(path)
     if os.path.isdir(where):
@@ -70,15 +70,18 @@ def read(path: str | os.PathLike, *, stub: Sequence[str] = ()) -> Any:
     size = os.path.getsize(where)
     if size == 0:
         raise InputError(f"{where} is empty: download it again")
-    with open(where, "rb") as file:
-        head = file.read(512)
-        if head.startswith(b"PK\x03\x04"):
-            return _read_zip(file, where, size, stub)
-        if head.startswith(_LEGACY):
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
-                return _read_legacy(memory, where, size, stub)
-        if safetensors.looks_like(head):
-            return safetensors.read(where)
+    try:
+        with open(where, "rb") as file:
+            head = file.read(512)
+            if head.startswith(b"PK\x03\x04"):
+                return _read_zip(file, where, size, stub)
+            if head.startswith(_LEGACY):
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+                    return _read_legacy(memory, where, size, stub)
+            if safetensors.looks_like(head):
+                return safetensors.read(where)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror or error}") from error
     raise InputError(f"{where} is {_what(head, size)}; expected a file that torch.save or safetensors wrote")
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jaxpaint.io.atomic import replacing
+from jaxpaint.io.atomic import write_text
 from jaxpaint.parallel.topology import EXAMPLES, check_libtpu, out_of_memory, prepare_process, topology
 from jaxpaint.run.train import config_overrides
 from jaxpaint.types import InputError
@@ -104,12 +104,12 @@ def main(argv: list[str] | None = None) -> int:
         if argv is None:
             prepare_process()
         costs = run(arguments, overrides, lambda line: print(line, flush=True))
+        if arguments.json:
+            text = json.dumps([to_dict(cost) for cost in costs], indent=1) + "\n"
+            write_text(pathlib.Path(arguments.json), text)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if arguments.json:
-        with replacing(pathlib.Path(arguments.json)) as path:
-            path.write_text(json.dumps([to_dict(cost) for cost in costs], indent=1) + "\n")
     return 0 if any(cost.fits for cost in costs) else 1
 
 

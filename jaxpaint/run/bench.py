@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxpaint.data import ArrayClips, ArraySource, open_source, stream
-from jaxpaint.io.atomic import replacing
+from jaxpaint.io.atomic import write_text
 from jaxpaint.parallel import hosts
 from jaxpaint.parallel.chips import chip_of
 from jaxpaint.parallel.mesh import check_batch, make_mesh, share
@@ -100,9 +100,7 @@ def main(argv: list[str] | None = None) -> int:
                 say=first_says(),
             )
             if arguments.json and jax.process_index() == 0:
-                text = json.dumps({"config": arguments.config, **figures}, indent=2) + "\n"
-                with replacing(arguments.json) as path:
-                    path.write_text(text)
+                write_text(arguments.json, json.dumps({"config": arguments.config, **figures}, indent=2) + "\n")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return hosts.leave(2)

@@ -185,15 +185,18 @@ def stream(inpainter, items: list[Item], arguments: argparse.Namespace) -> Itera
     waiting: dict[tuple, list] = {}
     writing: deque[tuple[Item, Future]] = deque()
 
-    def flush(key: tuple) -> Iterator[tuple[Item, str]]:
+    def flush(members: list) -> Iterator[tuple[Item, str]]:
         """Runs the pictures of a bucket and hands them to the writers; yields those that failed."""
-        members = waiting.pop(key)
         try:
             results = inpainter.run(
                 [job for _, _, job in members], seed=arguments.seed, batch_size=arguments.batch, max_pixels=limit
             )
         except InputError as error:
-            yield from ((item, str(error)) for item, _, _ in members)
+            if len(members) == 1:
+                yield members[0][0], str(error)
+            else:  # one of them may be to blame, and the others are done all the same
+                for member in members:
+                    yield from flush([member])
             return
         for (item, picture, job), result in zip(members, results, strict=True):
             writing.append((item, writers.submit(_save, item, picture, result, job.mask, arguments)))
@@ -216,12 +219,12 @@ def stream(inpainter, items: list[Item], arguments: argparse.Namespace) -> Itera
             key = (item.number,) if tiled else (bucket(height), bucket(width))
             waiting.setdefault(key, []).append((item, picture, job))
             if tiled or len(waiting[key]) == batch:
-                yield from flush(key)
+                yield from flush(waiting.pop(key))
             elif sum(map(len, waiting.values())) >= HELD * batch:
-                yield from flush(max(waiting, key=lambda key: len(waiting[key])))
+                yield from flush(waiting.pop(max(waiting, key=lambda key: len(waiting[key]))))
             yield from written(HELD * batch)
         for key in list(waiting):
-            yield from flush(key)
+            yield from flush(waiting.pop(key))
         yield from written(0)
 
 

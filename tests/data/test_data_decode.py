@@ -138,6 +138,39 @@ def test_mask_channels_are_kept():
     assert one_bit.shape == (20, 30, 1) and set(np.unique(one_bit)) == {0, 255}
 
 
+def keyed_png(bits: int, row: bytes, transparent: bytes) -> bytes:
+    """A PNG of one row with a transparent colour, grey or RGB; Pillow writes none of 2 or 4 bits, nor RGB of 16."""
+    kind, samples = (0, 1) if len(transparent) == 2 else (2, 3)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 8 * len(row) // (bits * samples), 1, bits, kind, 0, 0, 0)),
+        (b"tRNS", transparent),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    )
+    body = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(
+    "bits,row,transparent,colours,alpha",
+    [
+        (1, [0b01010011], [0, 1], [0, 255, 0, 255, 0, 0, 255, 255], [255, 0, 255, 0, 255, 255, 0, 0]),
+        (2, [0b00011011], [0, 2], [0, 85, 170, 255], [255, 255, 0, 255]),
+        (4, [0x2F], [0, 15], [34, 255], [255, 0]),
+        (8, [77, 78], [0, 77], [77, 78], [0, 255]),
+        (16, [7, 1, 7, 2], [7, 2], [7, 7], [255, 0]),
+        (8, [1, 2, 3, 1, 2, 4], [0, 1, 0, 2, 0, 3], [[1, 2, 3], [1, 2, 4]], [0, 255]),
+        (16, [1, 9, 2, 9, 3, 9, 4, 9, 5, 9, 6, 9], [4, 9, 5, 9, 6, 9], [[1, 2, 3], [4, 5, 6]], [255, 0]),
+    ],
+)
+def test_a_transparent_colour_is_alpha(bits, row, transparent, colours, alpha):
+    data = keyed_png(bits, bytes(row), bytes(transparent))
+    want = np.reshape(colours, (1, len(alpha), -1))
+    np.testing.assert_array_equal(decode_channels(data), np.concatenate([want, np.reshape(alpha, (1, -1, 1))], -1))
+    # What is trained on has no alpha.
+    np.testing.assert_array_equal(decode(data), np.broadcast_to(want, (1, len(alpha), 3)))
+
+
 def test_bad_files_are_named(tmp_path):
     good = encoded(Image.fromarray(pixels(100, 100)), "JPEG")
     broken = {

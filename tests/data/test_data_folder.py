@@ -240,6 +240,10 @@ def test_pictures_without_their_mask_are_listed(tmp_path):
     folder_of(masks / "again", 9, "png")
     with pytest.raises(InputError, match=r"7 pictures have several masks .*: 002\.png"):
         stream(data, batch=2, seed=0)
+    (root / "000.png").rename(masks / "000.jpg")
+    folder_of(root, 1, "png")
+    with pytest.raises(InputError, match=r"8 pictures have several masks .*: 000\.png, .*, or remove one of them"):
+        stream(data, batch=2, seed=0)
     with pytest.raises(InputError, match="has no file names"):
         stream(Data(masks=str(masks)), batch=2, seed=0)
 

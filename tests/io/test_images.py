@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import struct
 import zlib
 
 import numpy as np
@@ -205,3 +206,52 @@ def test_masks_by_convention(tmp_path):
         read_mask(white, "alpha")
     with pytest.raises(InputError, match=r"grey.png is not a mask"):
         read_mask(save(tmp_path / "grey.png", noise(40, 50)), "hole-white")
+
+
+def odd_exif(tag):
+    """EXIF that says "turn by 90 degrees", with text where a number belongs: Pillow reads it and cannot write it.
+
+    The bytes of TIFF 6.0: a header, then entries of tag, type (3: 16 bits, 2: text), count and value.
+    """
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHI4s", tag, 2, 2, b"ab")
+    return b"Exif\0\0II*\0\x08\0\0\0\2\0" + entries + bytes(4)
+
+
+@pytest.mark.parametrize("tag", [0x0100, 0x011A])
+def test_broken_exif_is_left_out_with_a_warning(tmp_path, tag):
+    array = noise(40, 50, 3)
+    source = save(tmp_path / "odd.png", array, exif=odd_exif(tag))
+    with pytest.warns(UserWarning, match=r"odd\.png: its EXIF is broken \(.*\) and is left out"):
+        picture = read(source)
+    assert picture.exif == b""
+    np.testing.assert_array_equal(picture.pixels, np.rot90(array, -1))
+
+
+def test_what_a_format_cannot_hold_is_an_input_error(tmp_path):
+    wide = Picture(pathlib.Path("wide.png"), np.zeros((40, 16384, 3), np.uint8))
+    with pytest.raises(InputError, match=r"out\.webp: WEBP cannot hold wide\.png .*: try another format"):
+        write(tmp_path / "out.webp", wide)
+    much = Picture(pathlib.Path("much.png"), noise(40, 50, 3), exif=b"Exif\0\0" + bytes(70000))
+    with pytest.raises(InputError, match=r"out\.jpg: JPEG cannot hold much\.png"):
+        write(tmp_path / "out.jpg", much)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_transparent_colour_of_a_png_is_alpha(tmp_path):
+    """It was dropped in silence."""
+    grey = noise(40, 50)
+    source = save(tmp_path / "grey.png", grey, transparency=9)
+    picture = read(source)
+    np.testing.assert_array_equal(picture.pixels, np.stack([grey, np.where(grey == 9, 0, 255)], -1))
+    write(tmp_path / "out.png", picture)
+    np.testing.assert_array_equal(read(tmp_path / "out.png").pixels, picture.pixels)
+    clear = np.full((40, 50, 3), 7, np.uint8)
+    clear[hole(40, 50)[..., 0] > 0] = 255, 0, 255
+    mask = read_mask(save(tmp_path / "clear.png", clear, transparency=(255, 0, 255)), "alpha")
+    np.testing.assert_array_equal(mask, hole(40, 50))
+    deep = (noise(40, 50).astype(np.uint16) << 8) + 77
+    source = save(tmp_path / "deep.png", deep, transparency=int(deep[3, 4]))
+    with pytest.warns(UserWarning, match=r"deep.png: 16-bit grey with alpha is read and written at 8 bits"):
+        picture = read(source)
+    assert picture.deep is None
+    np.testing.assert_array_equal(picture.pixels, np.stack([deep >> 8, np.where(deep == deep[3, 4], 0, 255)], -1))

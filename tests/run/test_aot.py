@@ -197,6 +197,8 @@ def test_fitting(config, cpu_slice, monkeypatch, capsys, tmp_path):
     assert costs[0]["collectives"]["all-reduce"] == {"count": 2, "bytes": 3 << 20, "open_loops": 0}
     monkeypatch.setattr(aot, "measure", lambda experiment, mesh, batch, program: cost_of(batch, mesh, fits=False))
     assert aot.main(flags[:2]) == 1
+    assert aot.main([*flags[:2], f"--json={config}/costs.json"]) == 2
+    assert f"error: {config}/costs.json cannot be written: " in capsys.readouterr().err
 
 
 def test_bad_input(config, cpu_slice, capsys):

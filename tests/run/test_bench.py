@@ -155,7 +155,7 @@ def test_the_digest_is_that_of_the_config(experiment):
     assert circumstances(replace(experiment, "train.seed", 1), mesh)["config_digest"] != first["config_digest"]
 
 
-def test_errors(config, capsys):
+def test_errors(config, capsys, monkeypatch):
     assert main([f"--config={config}", "--data", "memory", "--config.train.batch=3", "--config.mesh.data=2"]) == 2
     assert "global batch is 3" in capsys.readouterr().err
     assert main([f"--config={config}.missing"]) == 2
@@ -163,6 +163,9 @@ def test_errors(config, capsys):
         with pytest.raises(SystemExit, match="2"):
             main([*flags, f"--config={config}"] if flags else [])
     assert "did you mean --steps?" in capsys.readouterr().err
+    monkeypatch.setattr(module, "bench", lambda experiment, **options: {})
+    assert main([f"--config={config}", f"--json={config}/figures.json"]) == 2
+    assert f"error: {config}/figures.json cannot be written: " in capsys.readouterr().err
 
 
 BLOCKED = """

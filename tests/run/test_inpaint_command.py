@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import struct
 
 import jax.numpy as jnp
 import numpy as np
@@ -128,6 +129,40 @@ def test_one_broken_file_is_named_and_the_rest_is_done(command, folder):
     assert f"error: {folder / 'in/sub/c.webp'} is 20x47x3: both sides must be 32 pixels or more" in err
     check(folder / "in/a.png", folder / "masks/a.png", folder / "out/a.png")
     check(folder / "in/sub/d.png", folder / "masks/sub/d.png", folder / "out/sub/d.png")
+
+
+def test_odd_pictures_do_not_cost_the_others(command, folder):
+    """EXIF that cannot be written again, and a picture too wide for WebP."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHI4s", 0x0100, 2, 2, b"ab") + bytes(4)  # a width in letters
+    with Image.open(folder / "in/a.png") as image:
+        image.load()
+        image.save(folder / "in/a.png", exif=exif)
+    Image.fromarray(np.zeros((32, 16384, 3), np.uint8)).save(folder / "in/sub/d.png")
+    Image.fromarray(255 * np.eye(32, 16384, dtype=np.uint8)).save(folder / "masks/sub/d.png")
+    status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out", "--format", "webp")
+    assert status == 1
+    assert "3 of 4 pictures" in out
+    assert f"warning: {folder / 'in/a.png'}: its EXIF is broken" in err
+    assert f"error: {folder / 'out/sub/d.webp'}: WEBP cannot hold {folder / 'in/sub/d.png'} (" in err
+    for name in ("a.png", "b.jpg", "sub/c.webp"):
+        mask, result = ((folder / kind / name).with_suffix(end) for kind, end in [("masks", ".png"), ("out", ".webp")])
+        check(folder / "in" / name, mask, result)
+
+
+def test_a_picture_that_fails_in_the_network_does_not_cost_its_batch(command, folder, monkeypatch):
+    run = Inpainter.run
+
+    def fails(self, jobs, **options):
+        if any(job.position == 1 for job in jobs):
+            raise InputError("the result is not finite")
+        return run(self, jobs, **options)
+
+    monkeypatch.setattr(Inpainter, "run", fails)
+    status, out, err = command(folder / "in", "--mask", folder / "masks", "--out", folder / "out")
+    assert (status, err) == (1, f"error: {folder / 'in/b.jpg'}: the result is not finite\n")
+    assert "3 of 4 pictures" in out
+    for name in ("a.png", "sub/c.webp"):  # of the same bucket
+        check(folder / "in" / name, (folder / "masks" / name).with_suffix(".png"), folder / "out" / name)
 
 
 def test_one_file_tiled_dilated_as_jpeg(command, folder):
