@@ -85,10 +85,18 @@ class FolderSource:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over names and sizes, in hex: says whether two folders hold the same list of files."""
+        """SHA-256 over names and sizes, in hex: says whether two folders hold the same list of files.
+
+        Raises:
+          InputError: a file has no size, as a link that leads nowhere; names it.
+        """
         if self._hash is None:
             digest = hashlib.sha256()
             for index, name in enumerate(self.files):
-                digest.update(f"{name.replace(os.sep, '/')}\0{os.path.getsize(self.path(index))}\n".encode())
+                try:
+                    size = os.path.getsize(self.path(index))
+                except OSError as error:
+                    raise InputError(f"{self.path(index)}: cannot be read: {error.strerror or error}") from error
+                digest.update(os.fsencode(f"{name.replace(os.sep, '/')}\0{size}\n"))
             self._hash = digest.hexdigest()
         return self._hash

@@ -26,7 +26,7 @@ from jaxpaint.metrics.metric import Metric
 from jaxpaint.metrics.rows import check_rows, metric_of_rows
 from jaxpaint.types import InputError
 
-STEPS = 50  # of Newton's method; ten or so are needed
+STEPS = 1000  # of Newton's method; ten or so are needed, and a hundred where a plane all but divides large features
 
 
 def separability(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
@@ -34,6 +34,9 @@ def separability(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
 
     Args:
       real, fake: features n d; rows of equal number belong to one picture
+
+    Raises:
+      np.linalg.LinAlgError: see `linear_machine`.
     """
     real = check_rows(real, "the real features").astype(np.float64)
     fake = check_rows(fake, "the inpainted features", like=real).astype(np.float64)
@@ -61,6 +64,9 @@ def linear_machine(x: np.ndarray, labels: np.ndarray, *, cost: float = 1.0) -> t
 
     Returns:
       (weights, d; intercept)
+
+    Raises:
+      np.linalg.LinAlgError: the steps did not get there.
     """
     z = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     z *= labels[:, None]
@@ -92,7 +98,10 @@ def u_ids(measure: Callable, about: str) -> Metric:
 
 def _metric(measure: Callable, which: int, name: str, about: str) -> Metric:
     def result(prediction, target):
-        shown = {"value": separability(target, prediction)[which]}
+        try:
+            shown = {"value": separability(target, prediction)[which]}
+        except np.linalg.LinAlgError as error:  # one figure that cannot be had does not cost the others
+            return {"value": None, "reason": str(error)}
         n, features = target.shape
         if n <= features:
             shown["flag"] = (
@@ -118,7 +127,7 @@ def _minimise(z: np.ndarray, cost: float) -> np.ndarray:
         along = z @ step
         length = _length(w, step, margins, along, cost)
         w, margins = w + length * step, margins + length * along
-    raise RuntimeError(f"the support vector machine did not converge in {STEPS} steps: please report the features")
+    raise np.linalg.LinAlgError(f"the support vector machine did not converge in {STEPS} steps on these features")
 
 
 def _length(w: np.ndarray, step: np.ndarray, margins: np.ndarray, along: np.ndarray, cost: float) -> float:

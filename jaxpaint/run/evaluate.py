@@ -8,6 +8,8 @@ exact sums are merged. With ``--video`` the data are clips (`jaxpaint.run.clips`
 
 import argparse
 import functools
+import hashlib
+import json
 import pathlib
 import sys
 import time
@@ -125,8 +127,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
+def tell(text: str) -> None:
+    """Prints; what the terminal's encoding lacks (an arrow, in Latin-1) is a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, errors="replace").decode(encoding))
+
+
 @ends_quietly
-def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) -> int:
+def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = tell) -> int:
     """Runs an evaluation; returns the exit status: 0, or 2 on bad input.
 
     Where the environment tells of several processes (see `jaxpaint.parallel.hosts`) this is one of them.
@@ -145,7 +153,7 @@ def main(argv: Sequence[str] | None = None, say: Callable[[str], None] = print) 
     return 0
 
 
-def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, say: Callable[[str], None] = tell) -> dict[str, Any]:
     """Does what the arguments say; returns what ``metrics.json`` holds.
 
     Of several processes each does its share, and the first alone prints and writes.
@@ -153,7 +161,9 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     say = first_says(say)
     began = time.perf_counter()
     with gather.together():  # a host that lacks the data, or the memory, is no reason for the others to wait
+        _check_out(arguments.out)
         job = _clips(arguments, say) if arguments.video else _pictures(arguments, say)
+        data_card = job.data.card()  # here: it looks at files, and names those that it cannot read
     data, noun = job.data, job.data.noun
     say(f"{job.subject.card['system']} on {len(data)} {noun}s of {data.dataset} at {size_name(data.size)}")
 
@@ -169,7 +179,7 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = print) -> di
     parts = gather.gather(seen_here)
     rows, records = (_ordered([row for part in parts for row in part[name]]) for name in ("rows", "records"))
     remarks = [*notes(job.metrics), *job.remarks(records)]
-    report["protocol"] = job.card(subject=job.subject.card, data=data.card(), metrics=job.metrics, notes=remarks)
+    report["protocol"] = job.card(subject=job.subject.card, data=data_card, metrics=job.metrics, notes=remarks)
     if jax.process_index() == 0:
         table = tables(report, job.metrics, [*job.subject.card["notes"], *remarks], noun)
         out = _write(arguments, job.subject, data, report, table, rows, records, say)
@@ -202,6 +212,7 @@ def _pictures(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
     for name in ("frames", "average", "flow", "composite"):
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name} is of clips: give --video, too, or leave it out")
+    _check_mask_flags(arguments)
     size = parse_size(arguments.size)
     # Pictures of many sizes make many short batches, which are filled up.
     batch = (8 if size else 1) if arguments.batch is None else arguments.batch
@@ -232,6 +243,7 @@ def _clips(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
         raise InputError(f"--batch {arguments.batch} is of pictures: clips are filled one at a time; leave it out")
     if arguments.mask_pairing != "name":
         raise InputError("--mask-pairing seed is of pictures: masks of clips are found by the clips' names")
+    _check_mask_flags(arguments)
     names = chosen(arguments.metrics, clips=True)
     if arguments.flow and WARPING not in names:
         raise InputError(
@@ -264,6 +276,22 @@ def _clips(arguments: argparse.Namespace, say: Callable[[str], None]) -> Job:
     return Job(what, clips, masks, metrics, 1, rows, remarks, about)
 
 
+def _check_out(out: str | None) -> None:
+    """InputError where there is a file in the place of a folder of ``--out``."""
+    path = pathlib.Path(out or ".")
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is a file, a folder is expected; give another --out")
+
+
+def _check_mask_flags(arguments: argparse.Namespace) -> None:
+    """InputError for flags of ``--masks`` without it."""
+    for name, default in (("pairing", "name"), ("convention", "hole-white")):
+        value = getattr(arguments, f"mask_{name}")
+        if value != default and not arguments.masks:
+            raise InputError(f"--mask-{name} {value} is for masks from a folder: give --masks, too, or leave it out")
+
+
 def _write(
     arguments: argparse.Namespace,
     what: Subject,
@@ -275,12 +303,14 @@ def _write(
     say: Callable[[str], None],
 ) -> pathlib.Path:
     """Prints the table and the card, and writes the files; returns their folder."""
-    out = pathlib.Path(arguments.out) if arguments.out else what.home / _name(what, data, report)
+    out = (
+        pathlib.Path(arguments.out) if arguments.out else _beside_others(what.home / _name(what, data, report), report)
+    )
     files = {
         "table.md": (table + "\n").encode(),
         "sheet.png": to_png(sheet(rows, COLUMNS)),
         f"{data.noun}s.csv": to_csv(records),
-        "metrics.json": to_json(report).encode(),
+        "metrics.json": to_json(report).encode(errors="replace"),
     }
     try:
         for name, content in files.items():
@@ -293,6 +323,17 @@ def _write(
         say(table)  # a full disk does not cost the figures, nor a closed pipe the files
     say("protocol card:\n" + to_json(report["protocol"]).rstrip())
     return out
+
+
+def _beside_others(out: pathlib.Path, report: Mapping[str, Any]) -> pathlib.Path:
+    """The folder, or one with a digest of the protocol behind its name where results of another protocol are in it."""
+    protocol, earlier = to_json(report["protocol"]), out / "metrics.json"
+    try:
+        if not earlier.is_file() or to_json(json.loads(earlier.read_bytes())["protocol"]) == protocol:
+            return out
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # no results of ours, which are left alone like those of another protocol
+    return out.with_name(f"{out.name}_{hashlib.sha256(protocol.encode(errors='replace')).hexdigest()[:8]}")
 
 
 def _ordered(numbered: list) -> list:

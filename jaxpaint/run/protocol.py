@@ -118,6 +118,10 @@ class Pictures(Sequence):
         self.source = _source(data, size, limit)
         self.count = len(self.source) if limit is None else min(limit, len(self.source))
         self.dataset, self.split = dataset(data)
+        if self.fitting.resizing == "none":  # all are looked at before any is measured
+            self.stored = [self.shape(index) for index in range(self.count)]
+            for index, shape in enumerate(self.stored):
+                self.fitting.check(shape, self.label(index))
 
     def __len__(self) -> int:
         return self.count
@@ -139,7 +143,7 @@ class Pictures(Sequence):
 
     def shapes(self) -> list[tuple[int, int]]:
         """Height and width of every picture as it is evaluated."""
-        return [self.size or self.shape(index) for index in range(self.count)]
+        return [self.size] * self.count if self.size else self.stored
 
     def label(self, index: int) -> str:
         """The picture's name, the same on every machine."""
@@ -350,11 +354,15 @@ def dataset(data: str) -> tuple[str, str]:
 
 
 def _hash_files(root: str, files: Iterable[str]) -> str:
-    """SHA-256 over names and contents, in order."""
+    """SHA-256 over names and contents, in order. Raises InputError where a file cannot be read; names it."""
     digest = hashlib.sha256()
     contents: dict[str, str] = {}
     for name in files:
         if name not in contents:
-            contents[name] = hashlib.sha256(pathlib.Path(root, name).read_bytes()).hexdigest()
-        digest.update(f"{contents[name]}  {name.replace(os.sep, '/')}\n".encode())
+            path = pathlib.Path(root, name)
+            try:
+                contents[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        digest.update(os.fsencode(f"{contents[name]}  {name.replace(os.sep, '/')}\n"))
     return digest.hexdigest()

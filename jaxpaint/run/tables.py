@@ -108,12 +108,12 @@ def _notes(result: Mapping, noun: str) -> list[tuple[str, str]]:
 
 
 def to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """A row a record; the first one names the columns."""
+    """A row a record; the first one names the columns. Names of files keep their bytes, UTF-8 or not."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 def to_png(image: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """A folder of pictures: all formats through the pipeline, broken files, masks beside them."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -78,6 +79,12 @@ def test_hash_is_of_names_and_sizes(tmp_path):
     assert FolderSource(str(folder_of(tmp_path / "b", 3))).hash == first
     (tmp_path / "b" / "000.jpg").rename(tmp_path / "b" / "009.jpg")
     assert FolderSource(str(tmp_path / "b")).hash != first
+
+    os.rename(tmp_path / "a" / "000.jpg", os.fsencode(tmp_path / "a") + b"/\xff.jpg")  # no UTF-8
+    assert FolderSource(str(tmp_path / "a")).hash != first
+    (tmp_path / "b" / "z.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"z\.jpg: cannot be read: No such file"):
+        FolderSource(str(tmp_path / "b")).hash  # noqa: B018
 
 
 BREAKS = {

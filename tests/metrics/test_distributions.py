@@ -13,7 +13,7 @@ from jaxpaint.metrics import frechet, kernel
 from jaxpaint.metrics.frechet import frechet_distance, frechet_distance_of, mean_and_covariance
 from jaxpaint.metrics.inception_score import inception_score_of
 from jaxpaint.metrics.kernel import kernel_distance, kernel_distances
-from jaxpaint.metrics.separability import linear_machine, separability
+from jaxpaint.metrics.separability import linear_machine, separability, u_ids
 from jaxpaint.types import InputError
 
 
@@ -228,6 +228,26 @@ def test_linear_machine_where_whole_steps_go_in_circles():
     short = np.maximum(1 - labels * (x @ weights + intercept), 0)
     gradient = np.append(weights, intercept) - 2e3 * np.column_stack([x, np.ones(6)]).T @ (labels * short)
     assert np.linalg.norm(gradient) < 1e-7  # 1e-12 of what it is made of, 2e3 * 45
+
+
+def test_linear_machine_where_many_steps_are_needed():
+    """74 of them: rectified features of scale 10, which a plane all but divides."""
+    rng = np.random.default_rng(5)
+    real = np.maximum(rng.normal(size=(192, 253)), 0) * 10
+    fake = real + rng.normal(size=real.shape) * 5.8
+    x, labels = np.concatenate([real, fake]), np.repeat([1.0, -1.0], 192)
+    w = np.append(*linear_machine(x, labels))
+    z = np.column_stack([x, np.ones(384)]) * labels[:, None]
+    size = np.linalg.norm(w - 2 * np.maximum(1 - z @ w, 0) @ z) / (2 * np.linalg.norm(z, axis=1).sum())
+    assert size < 1e-12
+
+
+def test_a_machine_that_is_not_found_is_a_figure_with_a_reason(monkeypatch):
+    monkeypatch.setattr("jaxpaint.metrics.separability.STEPS", 1)
+    real, fake = pairs(60, 12)
+    metric = u_ids(lambda *_: {}, "")
+    shown = metric.compute(metric.update(metric.init(), {"prediction": fake, "target": real}))["whole"]
+    assert shown["value"] is None and "did not converge in 1 steps" in shown["reason"] and shown["n"] == 60
 
 
 def test_separability_at_its_ends():
