@@ -73,7 +73,7 @@ class Validation:
     resize: Literal["center-crop", "crop", "resize"] = "center-crop"
     count: int = 32
     mask_set: str = ""
-    best: str = "psnr_hole"
+    best: Literal["psnr_hole", "psnr", "l1_hole", "l1"] = "psnr_hole"
 
 
 @dataclasses.dataclass

@@ -57,7 +57,9 @@ def train(
     """
     settings, clips = experiment.train, experiment.data.frames > 0
     check_kind(experiment)
-    workdir = pathlib.Path(workdir)
+    if "://" in str(workdir):
+        raise InputError(f"--workdir {workdir} is an address: give a folder, of a shared file system for several hosts")
+    workdir = pathlib.Path(workdir).expanduser()
     mesh = make_mesh(experiment.mesh)
     check_batch(settings.batch, mesh, experiment.optim.accumulate)
     process, processes = share(mesh)
@@ -65,9 +67,13 @@ def train(
     page = SYSTEMS[experiment.system]
     system = page.build(experiment.model, experiment.optim, compute_dtype(settings.precision))
     source = open_source(experiment.data)
-    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir {workdir} cannot be made: {error.strerror or error}") from error
     best = experiment.validation.best if experiment.validation.every else ""
-    with Compiles(say) as compiles, Checkpoints(workdir / FOLDER, keep=settings.keep, best=best) as checkpoints:
+    kept = {"keep": settings.keep, "best": best, "mode": "min" if best.startswith("l1") else "max"}
+    with Compiles(say) as compiles, Checkpoints(workdir / FOLDER, **kept) as checkpoints:
         _check_workdir(experiment, checkpoints, resume)
         # Before anything is compiled: a file may be missing. A run that resumes needs none.
         published = published_weights(system) if checkpoints.latest() is None else {}
@@ -151,10 +157,14 @@ def train(
 
 
 def _check_dispatch(experiment: Experiment, first: int = 0) -> None:
-    """Refuses a number of steps a dispatch that passes over a step at which something is to be done."""
+    """Refuses numbers of steps that cannot be, and one a dispatch that passes over a step at which something is to be
+    done."""
     settings, validation = experiment.train, experiment.validation
-    if settings.dispatch < 1:
-        raise InputError(f"train.dispatch is {settings.dispatch}: expected 1 or more steps")
+    for name, least in {"dispatch": 1, "log_every": 1, "checkpoint_every": 1, "steps": 0, "sample_every": 0}.items():
+        if getattr(settings, name) < least:
+            raise InputError(f"train.{name} is {getattr(settings, name)}: expected {least} or more steps")
+    if validation.every < 0:
+        raise InputError(f"validation.every is {validation.every}: expected 0 (none) or more steps")
     stops = {
         "train.steps": settings.steps - first,
         "train.log_every": settings.log_every,

@@ -72,9 +72,32 @@ def test_a_resumed_run_may_dispatch_otherwise(experiment, tmp_path):
             r"dispatch is 4, which does not divide train.steps \(18\), .*checkpoint_every \(6\)",
         ),
         ({"train__dispatch": "0"}, "dispatch is 0: expected 1 or more"),
+        ({"train__checkpoint_every": "0"}, r"train\.checkpoint_every is 0: expected 1 or more"),
+        ({"train__log_every": "0"}, r"train\.log_every is 0: expected 1 or more"),
+        ({"train__sample_every": "-1"}, r"train\.sample_every is -1: expected 0 or more"),
+        ({"validation__every": "-1"}, r"validation\.every is -1: expected 0 "),
     ],
 )
-def test_a_dispatch_that_passes_over_things_to_do(experiment, tmp_path, flags, message):
+def test_steps_that_cannot_be(experiment, tmp_path, flags, message):
     with pytest.raises(InputError, match=message):
         train(experiment(**flags), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_workdir_that_is_none(experiment, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="taken cannot be made: File exists"):
+        train(experiment(), tmp_path / "taken")
+    with pytest.raises(InputError, match="gs://bucket/run is an address: give a folder"):
+        train(experiment(), "gs://bucket/run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train(experiment(train__steps="6"), "~/run")
+    assert {"checkpoints", "metrics.jsonl"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_the_best_of_an_error_is_its_least(experiment, tmp_path):
+    settings = {"train__keep": "1", "validation__every": "2", "validation__best": "l1", "train__checkpoint_every": "2"}
+    train(experiment(**settings), tmp_path)
+    errors = {step: row["validation/l1"] for step, row in by_step(tmp_path).items()}
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()}
+    assert min(errors, key=errors.get) in kept and max(errors, key=errors.get) not in kept - {18}
